@@ -1,0 +1,112 @@
+# Every task a person runs; `make` lists them. Each does its own set-up.
+#
+#   ONCE=1            `make demo` ends after its walk instead of serving on
+#   ENVOY_BIN         use this Envoy and fetch none
+#   CARGO_TARGET_DIR  where cargo builds, else target/
+
+# A plugin is named after its folder.
+PLUGINS := $(notdir $(patsubst %/Cargo.toml,%,$(wildcard filters/*/Cargo.toml)))
+
+# The plugins' crates have the entry points of a plugin, and exist only as WebAssembly.
+NATIVE := --workspace --exclude '*-filter' --exclude '*-test-plugin'
+WASM := --target wasm32-wasip1
+
+ifeq ($(strip $(CARGO_TARGET_DIR)),)
+CARGO_TARGET_DIR := $(CURDIR)/target
+endif
+export CARGO_TARGET_DIR
+
+# Rustup's own folder, for a shell opened before rustup was installed.
+export PATH := $(PATH):$(HOME)/.cargo/bin
+
+.DEFAULT_GOAL := help
+.NOTPARALLEL:
+.PHONY: help demo test unit e2e build dist test-plugins envoy fmt lint lint-each deny setup clean
+
+say = @printf '\n==> %s\n'
+
+# Puts the path of Envoy into the environment of the commands that follow.
+with_envoy = ENVOY_BIN=$$(tools/fetch-envoy) || exit; export ENVOY_BIN;
+
+# $(call cargo_test,NAME,ARGUMENTS) runs tests and keeps their results in NAME.log. The exit code
+# is cargo's, which a plain pipe would lose.
+define cargo_test
+log="$$CARGO_TARGET_DIR/$(1).log"; mkdir -p "$$CARGO_TARGET_DIR"; \
+{ cargo test --no-fail-fast $(2); echo $$? >"$$log.status"; } | tee "$$log"; \
+$(call add_up,"$$log") && exit "$$(cat "$$log.status")"
+endef
+
+# $(call add_up,LOGS) prints the sum of cargo's result lines. That no test ran is a failure.
+define add_up
+awk '/^test result: / { passed += $$4; failed += $$6 } \
+END { if (passed + failed == 0) { print "\nno test ran"; exit 1 } \
+printf "\n%d passed, %d failed\n", passed, failed }' $(1)
+endef
+
+help: ## List these tasks
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' Makefile
+
+demo: envoy dist ## Run the gateway and walk through what it does (ONCE=1 ends after the walk)
+	$(say) 'Starting the demo'
+	@$(with_envoy) exec cargo run -p tollgate-demo -- $(if $(filter 1,$(ONCE)),--once)
+
+test: unit e2e ## Run all tests: native ones, then the plugins in a real Envoy
+	$(say) 'All tests'
+	@$(call add_up,"$$CARGO_TARGET_DIR/unit.log" "$$CARGO_TARGET_DIR/e2e.log")
+
+unit: setup ## Run the native tests alone
+	$(say) 'Native tests'
+	@$(call cargo_test,unit,$(NATIVE) --exclude tollgate-tests)
+
+e2e: envoy dist test-plugins ## Run the tests against a real Envoy alone
+	$(say) 'End-to-end tests'
+	@$(with_envoy) $(call cargo_test,e2e,-p tollgate-tests)
+
+# Without the remapping, the plugins would hold the path of the builder's home, and so differ from
+# builder to builder.
+build: setup ## Build the plugins
+	$(say) 'Building the plugins'
+	@CARGO_TARGET_WASM32_WASIP1_RUSTFLAGS="--remap-path-prefix=$${CARGO_HOME:-$$HOME/.cargo}=/cargo" \
+		cargo build --release $(WASM) -p '*-filter'
+
+dist: build ## Build the plugins and package them into dist/
+	$(say) 'Packaging the plugins into dist/'
+	@cargo run -p tollgate-dist -- "$$CARGO_TARGET_DIR/wasm32-wasip1/release" dist $(PLUGINS)
+
+test-plugins: setup
+	@cargo build --release $(WASM) -p '*-test-plugin'
+
+envoy: setup ## Fetch the Envoy that the demo and the tests run, and print its path
+	@tools/fetch-envoy
+
+fmt: setup ## Format the code
+	cargo fmt --all
+
+lint: setup ## Check formatting, lints and documentation
+	$(say) 'Formatting'
+	cargo fmt --all --check
+	$(say) 'Lints'
+	cargo clippy $(NATIVE) --all-targets -- -D warnings
+	cargo clippy $(WASM) -p tollgate-host -p '*-filter' -p '*-test-plugin' -- -D warnings
+	$(say) 'Documentation'
+	RUSTDOCFLAGS='-D warnings' cargo doc --no-deps $(NATIVE)
+
+# Built together, a crate may use a feature of a dependency that only another crate asks for.
+lint-each: setup ## Check the lints of each crate by itself
+	$(say) 'Lints of each crate by itself'
+	@for crate in $$(cargo tree $(NATIVE) --depth 0 --prefix none | awk 'NF { print $$1 }'); do \
+		echo "cargo clippy -p $$crate"; \
+		cargo clippy -p $$crate --all-targets -- -D warnings || exit; \
+	done
+
+# Not part of CI, because building cargo-deny takes longer than everything else together.
+deny: setup ## Check licences, advisories and sources of dependencies (needs cargo-deny)
+	@cargo deny --version >/dev/null 2>&1 || { \
+		echo 'cargo-deny is missing, install it: cargo install --locked cargo-deny' >&2; exit 1; }
+	cargo deny check
+
+setup: ## Install the Rust toolchain if it is missing (the other tasks do this first)
+	@tools/setup
+
+clean: ## Remove what was built; the fetched Envoy stays in .cache/
+	rm -rf "$$CARGO_TARGET_DIR" dist

@@ -1,0 +1,346 @@
+//! A plugin is a chain of policies, joined at compile time, that judges one request after another.
+
+use std::borrow::Cow;
+
+use crate::apis::{ApiConfig, ApiTable};
+use crate::config::{ConfigErrors, Document, Rejected};
+use crate::headers::{Headers, RequestEdits};
+use crate::host::{Environment, Host};
+use crate::limit_headers::{self, LimitHeadersConfig};
+use crate::policy::{
+    Callbacks, Compile, Exchange, Facts, Policy, ResponseHeaders, Step, StepResult,
+};
+use crate::problem::{GATEWAY_FAULT, LocalReply, PATH_AMBIGUOUS, Problem, RenderContext};
+use crate::target::{PathOptions, RequestTarget};
+use crate::telemetry::{Decision, Telemetry, TelemetryConfig};
+
+/// Policies one after the other; built by [`chain!`](crate::chain).
+pub trait Policies: Sized {
+    /// What they remember of one request.
+    type Streams: Default;
+
+    /// The host's callbacks that any of them needs.
+    const CALLBACKS: Callbacks;
+
+    /// The names of their sections, appended to `names` in the order of the chain.
+    fn sections(names: &mut Vec<&'static str>);
+
+    /// Compiles the sections that the document has.
+    fn compile(document: &mut Document, cx: &mut Compile<'_>) -> Result<Self, Rejected>;
+
+    /// How many of them are enabled.
+    fn enabled(&self) -> usize;
+
+    /// Whether any of them has rules about paths, so that paths must be read.
+    fn reads_paths(&self) -> bool;
+
+    /// Lets each take part in a step, until one denies.
+    fn step<H: Host>(
+        &self,
+        step: Step,
+        streams: &mut Self::Streams,
+        x: &mut Exchange<'_, H>,
+    ) -> StepResult;
+}
+
+/// The end of a chain.
+pub struct End;
+
+/// A policy, if its section is there, and the policies behind it.
+pub struct Link<P, R>(Option<P>, R);
+
+impl Policies for End {
+    type Streams = ();
+    const CALLBACKS: Callbacks = Callbacks::REQUEST_HEADERS;
+
+    fn sections(_names: &mut Vec<&'static str>) {}
+
+    fn compile(_document: &mut Document, _cx: &mut Compile<'_>) -> Result<Self, Rejected> {
+        Ok(End)
+    }
+
+    fn enabled(&self) -> usize {
+        0
+    }
+
+    fn reads_paths(&self) -> bool {
+        false
+    }
+
+    fn step<H: Host>(
+        &self,
+        _step: Step,
+        _streams: &mut Self::Streams,
+        _x: &mut Exchange<'_, H>,
+    ) -> StepResult {
+        Ok(())
+    }
+}
+
+impl<P: Policy, R: Policies> Policies for Link<P, R> {
+    type Streams = (P::Stream, R::Streams);
+    const CALLBACKS: Callbacks = P::CALLBACKS.union(R::CALLBACKS);
+
+    fn sections(names: &mut Vec<&'static str>) {
+        names.push(P::SECTION);
+        R::sections(names);
+    }
+
+    fn compile(document: &mut Document, cx: &mut Compile<'_>) -> Result<Self, Rejected> {
+        let policy = match document.take::<P::Section>(P::SECTION, cx.errors) {
+            Ok(Some(section)) => P::compile(section, cx).map(Some),
+            Ok(None) => Ok(None),
+            Err(rejected) => Err(rejected),
+        };
+        // The rest is compiled whatever came of this one: all mistakes are reported at once.
+        let rest = R::compile(document, cx);
+        Ok(Link(policy?, rest?))
+    }
+
+    fn enabled(&self) -> usize {
+        usize::from(self.0.is_some()).saturating_add(self.1.enabled())
+    }
+
+    fn reads_paths(&self) -> bool {
+        self.0.as_ref().is_some_and(P::reads_paths) || self.1.reads_paths()
+    }
+
+    fn step<H: Host>(
+        &self,
+        step: Step,
+        (own, others): &mut Self::Streams,
+        x: &mut Exchange<'_, H>,
+    ) -> StepResult {
+        if let Some(policy) = &self.0 {
+            policy.step(step, own, x)?;
+        }
+        self.1.step(step, others, x)
+    }
+}
+
+/// The type of a chain of policies: `chain!(RequestId, UsagePlan)`.
+#[macro_export]
+macro_rules! chain {
+    () => { $crate::chain::End };
+    ($policy:ty $(, $rest:ty)* $(,)?) => {
+        $crate::chain::Link<$policy, $crate::chain!($($rest),*)>
+    };
+}
+
+/// A configured plugin.
+pub struct Chain<P> {
+    apis: ApiTable,
+    paths: PathOptions,
+    reads_paths: bool,
+    limit_headers: LimitHeadersConfig,
+    telemetry: Telemetry,
+    policies: P,
+}
+
+/// What is to be done with a request.
+#[derive(Debug, PartialEq)]
+pub enum Outcome {
+    /// Change it so and let it pass.
+    Forward(RequestEdits),
+    /// Answer it. The path, if given, replaces the request's, which held a credential.
+    Reply(LocalReply, Option<Vec<u8>>),
+}
+
+/// The judgement of a request, and what is to be kept until its response.
+#[derive(Debug, PartialEq)]
+pub struct Judged {
+    /// What is to be done with it.
+    pub outcome: Outcome,
+    /// The headers that its response gets if somebody else answers it.
+    pub response: ResponseHeaders,
+}
+
+impl<P: Policies> Chain<P> {
+    /// Reads a configuration document. `plugin` is the name of the `.wasm`, for messages.
+    pub fn configure(
+        plugin: &str,
+        text: &[u8],
+        environment: &dyn Environment,
+    ) -> Result<Self, ConfigErrors> {
+        let mut document = Document::parse(text)?;
+        let mut errors = ConfigErrors::default();
+        let chain = Self::compile(plugin, &mut document, environment, &mut errors);
+        match chain {
+            Ok(chain) if errors.is_empty() => Ok(chain),
+            _ => Err(errors),
+        }
+    }
+
+    fn compile(
+        plugin: &str,
+        document: &mut Document,
+        environment: &dyn Environment,
+        errors: &mut ConfigErrors,
+    ) -> Result<Self, Rejected> {
+        let apis = document.take::<Vec<ApiConfig>>("apis", errors);
+        let paths = document.take::<PathOptions>("paths", errors);
+        let limit_headers = document.take::<LimitHeadersConfig>("limit_headers", errors);
+        let telemetry = document.take::<TelemetryConfig>("telemetry", errors);
+        // Where `apis` itself can't be read, names that refer to it can't be checked; the table is
+        // then empty and says so, and no policy reports what only follows from that.
+        let table = match &apis {
+            Ok(_) => ApiTable::compile(apis.ok().flatten().unwrap_or_default(), errors),
+            Err(_) => ApiTable::unreadable(),
+        };
+        let mut cx = Compile {
+            apis: &table,
+            errors,
+            environment,
+        };
+        let policies = P::compile(document, &mut cx);
+        let mut sections = Vec::new();
+        P::sections(&mut sections);
+        for unknown in document.remaining() {
+            errors.add(unknown, unknown_section(plugin, unknown, &sections));
+        }
+        let policies = policies?;
+        if policies.enabled() == 0 && errors.is_empty() {
+            return Err(errors.add(
+                "",
+                format!(
+                    "no policy is configured, so {plugin} would do nothing: add a section, {}",
+                    sections.join(" or ")
+                ),
+            ));
+        }
+        Ok(Chain {
+            reads_paths: !table.is_empty() || policies.reads_paths(),
+            apis: table,
+            paths: paths?.unwrap_or_default(),
+            limit_headers: limit_headers?.unwrap_or_default(),
+            telemetry: Telemetry::new(telemetry?.unwrap_or_default()),
+            policies,
+        })
+    }
+
+    /// Judges a request by its headers.
+    pub fn on_request<H: Host>(&self, host: &H, request: &Headers) -> Judged {
+        let raw_path = request.get(":path").unwrap_or_default();
+        let target = match self.reads_paths {
+            true => RequestTarget::parse(raw_path, &self.paths),
+            false => Ok(RequestTarget::unread(raw_path)),
+        };
+        let unread = RequestTarget::unread(raw_path);
+        let rewritten = target.as_ref().ok().and_then(RequestTarget::rewritten);
+        let mut x = Exchange {
+            host,
+            now: host.now(),
+            request,
+            target: target.as_ref().unwrap_or(&unread),
+            path: rewritten.map_or(Cow::Borrowed(raw_path), Cow::Owned),
+            api: None,
+            facts: Facts::default(),
+            edits: RequestEdits::default(),
+            limits: Vec::new(),
+            response: ResponseHeaders::default(),
+        };
+        let mut streams = P::Streams::default();
+        let verdict = self
+            .policies
+            .step(Step::Identify, &mut streams, &mut x)
+            .and_then(|()| {
+                let api = target
+                    .as_ref()
+                    .map_err(|ambiguous| *ambiguous)
+                    .and_then(|target| {
+                        self.apis
+                            .find(request.get(":authority"), x.method(), target)
+                    });
+                x.api = api.map_err(|ambiguous| {
+                    Box::new(Problem::new(&PATH_AMBIGUOUS, ambiguous.explanation()))
+                })?;
+                Step::JUDGING
+                    .into_iter()
+                    .try_for_each(|step| self.policies.step(step, &mut streams, &mut x))
+            });
+        self.conclude(verdict, raw_path, x)
+    }
+
+    /// The answer to a request whose headers the host would not hand over.
+    pub fn on_unreadable_request<H: Host>(&self, host: &H) -> LocalReply {
+        self.telemetry.record(
+            host,
+            &self.apis,
+            None,
+            &Facts::default(),
+            Decision::Deny(&GATEWAY_FAULT),
+        );
+        Problem::new(&GATEWAY_FAULT, "The gateway could not read the request.")
+            .render(&RenderContext::default(), &[])
+    }
+
+    fn conclude<H: Host>(
+        &self,
+        verdict: StepResult,
+        raw_path: &[u8],
+        mut x: Exchange<'_, H>,
+    ) -> Judged {
+        let decision = match (&verdict, x.facts.would_deny) {
+            (Err(problem), _) => Decision::Deny(problem.kind()),
+            (Ok(()), Some(kind)) => Decision::WouldDeny(kind),
+            (Ok(()), None) => Decision::Allow,
+        };
+        self.telemetry
+            .record(x.host, &self.apis, x.api, &x.facts, decision);
+        limit_headers::set(&self.limit_headers, &x.limits, &mut x.response);
+        let outcome = match verdict {
+            Ok(()) => {
+                if *x.path != *raw_path {
+                    x.edits.set(":path", x.path);
+                }
+                Outcome::Forward(x.edits)
+            }
+            Err(problem) => {
+                let inbound_id = x
+                    .request
+                    .get_str("x-request-id")
+                    .filter(|id| is_plain_id(id));
+                let context = RenderContext {
+                    request_id: x.facts.request_id.as_deref().or(inbound_id),
+                    grpc: is_grpc(x.request),
+                };
+                let reply = problem.render(&context, x.response.as_slice());
+                let path = x.path.into_owned();
+                Outcome::Reply(reply, Some(path).filter(|path| path != raw_path))
+            }
+        };
+        Judged {
+            outcome,
+            response: x.response,
+        }
+    }
+}
+
+/// The sections that belong to no policy.
+const CORE_SECTIONS: [&str; 4] = ["apis", "paths", "limit_headers", "telemetry"];
+
+fn unknown_section(plugin: &str, unknown: &str, sections: &[&str]) -> String {
+    let own: Vec<&str> = CORE_SECTIONS.iter().chain(sections).copied().collect();
+    let reading = crate::config::expected_one_of(unknown, &own);
+    format!(
+        "{plugin} has no such section{reading}; if this is a policy of another plugin, load \
+         tollgate.wasm, which has all, or {}.wasm",
+        unknown.replace('_', "-")
+    )
+}
+
+/// The longest id of somebody else's making that is repeated in an answer.
+const LONGEST_PLAIN_ID: usize = 128;
+
+fn is_plain_id(id: &str) -> bool {
+    !id.is_empty() && id.len() <= LONGEST_PLAIN_ID && id.bytes().all(|byte| byte.is_ascii_graphic())
+}
+
+/// Whether Envoy will treat the request as a gRPC call: `application/grpc`, alone or followed by
+/// `+` or `;`.
+fn is_grpc(request: &Headers) -> bool {
+    request
+        .get("content-type")
+        .and_then(|value| value.strip_prefix(b"application/grpc"))
+        .is_some_and(|rest| matches!(rest.first(), None | Some(b'+' | b';')))
+}

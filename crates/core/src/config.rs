@@ -1,0 +1,578 @@
+//! Reading a configuration so that every mistake is reported at once, each with its path.
+//!
+//! Sections are plain structs that derive [`deserr::Deserr`] with [`ConfigErrors`] as their error;
+//! a value with a syntax of its own (a duration, a rate) implements [`std::str::FromStr`] and gets
+//! its `Deserr` from [`deserr_from_str!`](crate::deserr_from_str). What shapes cannot say (a name
+//! that must exist, two fields that exclude each other) is checked when a policy is compiled, and
+//! recorded with [`ConfigErrors::add`].
+
+use std::fmt;
+use std::num::NonZeroU32;
+use std::ops::ControlFlow;
+use std::str::FromStr;
+
+use deserr::{
+    DeserializeError, ErrorKind, IntoValue, Map as _, MergeWithError, Sequence as _, Value,
+    ValueKind, ValuePointerRef,
+};
+use serde_json::Value as Json;
+
+/// One mistake in a configuration document.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ConfigError {
+    /// Where, as `usage_plan.consumers[3].plan`; empty for the document itself.
+    pub path: String,
+    /// What was found, what was expected, and how to mend it.
+    pub message: String,
+}
+
+impl fmt::Display for ConfigError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.path.as_str() {
+            "" => f.write_str(&self.message),
+            path => write!(f, "{path}: {}", self.message),
+        }
+    }
+}
+
+/// All mistakes found in a configuration document, in the order of the document where known.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ConfigErrors(Vec<ConfigError>);
+
+/// Proof that a mistake was recorded: the only way to give up compiling a section.
+#[derive(Debug)]
+pub struct Rejected(());
+
+impl ConfigErrors {
+    /// Records a mistake at `path`.
+    pub fn add(&mut self, path: impl Into<String>, message: impl Into<String>) -> Rejected {
+        self.0.push(ConfigError {
+            path: path.into(),
+            message: message.into(),
+        });
+        Rejected(())
+    }
+
+    /// Takes over the mistakes of `other`.
+    pub fn append(&mut self, mut other: ConfigErrors) -> Rejected {
+        self.0.append(&mut other.0);
+        Rejected(())
+    }
+
+    /// Whether no mistake was found.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// How many mistakes were found.
+    pub fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    /// The mistakes, one after the other.
+    pub fn iter(&self) -> impl Iterator<Item = &ConfigError> {
+        self.0.iter()
+    }
+}
+
+impl fmt::Display for ConfigErrors {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (index, error) in self.0.iter().enumerate() {
+            if index > 0 {
+                f.write_str("\n")?;
+            }
+            write!(f, "{error}")?;
+        }
+        Ok(())
+    }
+}
+
+impl std::error::Error for ConfigErrors {}
+
+impl MergeWithError<ConfigErrors> for ConfigErrors {
+    fn merge(
+        existing: Option<Self>,
+        mut other: ConfigErrors,
+        _location: ValuePointerRef<'_>,
+    ) -> ControlFlow<Self, Self> {
+        let mut errors = existing.unwrap_or_default();
+        errors.0.append(&mut other.0);
+        ControlFlow::Continue(errors)
+    }
+}
+
+impl DeserializeError for ConfigErrors {
+    fn error<V: IntoValue>(
+        existing: Option<Self>,
+        error: ErrorKind<'_, V>,
+        location: ValuePointerRef<'_>,
+    ) -> ControlFlow<Self, Self> {
+        let mut errors = existing.unwrap_or_default();
+        let path = display_path(location);
+        match error {
+            ErrorKind::IncorrectValueKind { actual, accepted } => errors.add(
+                path,
+                format!(
+                    "found {}, expected {}",
+                    describe(&actual),
+                    describe_kinds(accepted)
+                ),
+            ),
+            ErrorKind::MissingField { field } => {
+                errors.add(path, format!("the field \"{field}\" is missing, add it"))
+            }
+            ErrorKind::UnknownKey { key, accepted } => errors.add(
+                key_path(&path, key),
+                format!("unknown field{}", expected_one_of(key, accepted)),
+            ),
+            ErrorKind::UnknownValue { value, accepted } => errors.add(
+                path,
+                format!(
+                    "unknown value \"{value}\"{}",
+                    expected_one_of(value, accepted)
+                ),
+            ),
+            ErrorKind::BadSequenceLen { actual, expected } => errors.add(
+                path,
+                format!(
+                    "found a list of {}, expected {expected} items",
+                    actual.len()
+                ),
+            ),
+            ErrorKind::Unexpected { msg } => errors.add(path, msg),
+        };
+        ControlFlow::Continue(errors)
+    }
+}
+
+/// Appends a field or key to a path, quoted where it has characters of its own:
+/// `usage_plan.plans.gold.throttle.methods["POST /v1/**"]`.
+pub fn key_path(parent: &str, key: &str) -> String {
+    let plain = !key.is_empty()
+        && key
+            .bytes()
+            .all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-'));
+    match (parent, plain) {
+        ("", true) => key.to_owned(),
+        (_, true) => format!("{parent}.{key}"),
+        (_, false) => format!("{parent}[{key:?}]"),
+    }
+}
+
+/// Writes a location as a path.
+pub fn display_path(pointer: ValuePointerRef<'_>) -> String {
+    match pointer {
+        ValuePointerRef::Origin => String::new(),
+        ValuePointerRef::Key { key, prev } => key_path(&display_path(*prev), key),
+        ValuePointerRef::Index { index, prev } => format!("{}[{index}]", display_path(*prev)),
+    }
+}
+
+/// The longest piece of a found value that an error repeats.
+const LONGEST_QUOTE: usize = 48;
+
+fn describe<V: IntoValue>(value: &Value<V>) -> String {
+    match value {
+        Value::Null => "null".to_owned(),
+        Value::Boolean(value) => format!("{value}"),
+        Value::Integer(value) => format!("the number {value}"),
+        Value::NegativeInteger(value) => format!("the number {value}"),
+        Value::Float(value) => format!("the number {value}"),
+        Value::String(value) => format!("the text {}", quote(value)),
+        Value::Sequence(items) => format!("a list of {}", items.len()),
+        Value::Map(map) => format!("an object of {}", map.len()),
+    }
+}
+
+/// Quotes a found value for an error message, shortened.
+pub fn quote(value: &str) -> String {
+    match value.char_indices().nth(LONGEST_QUOTE) {
+        Some((end, _)) => format!("{:?}…", value.get(..end).unwrap_or_default()),
+        None => format!("{value:?}"),
+    }
+}
+
+fn describe_kinds(kinds: &[ValueKind]) -> String {
+    let names: Vec<&str> = kinds
+        .iter()
+        .map(|kind| match kind {
+            ValueKind::Null => "null",
+            ValueKind::Boolean => "true or false",
+            ValueKind::Integer => "a whole number",
+            ValueKind::NegativeInteger => "a negative whole number",
+            ValueKind::Float => "a number",
+            ValueKind::String => "text",
+            ValueKind::Sequence => "a list",
+            ValueKind::Map => "an object",
+        })
+        .collect();
+    names.join(" or ")
+}
+
+/// `, did you mean "x"? (expected one of x, y, z)`, to follow what was found.
+pub fn expected_one_of(found: &str, accepted: &[&str]) -> String {
+    let nearest = accepted
+        .iter()
+        .map(|name| (edit_distance(found, name), name))
+        .filter(|(distance, name)| *distance <= name.len().max(found.len()) / 3)
+        .min_by_key(|(distance, _)| *distance);
+    let expected = match accepted {
+        [] => "expected none".to_owned(),
+        [only] => format!("expected {only}"),
+        _ => format!("expected one of {}", accepted.join(", ")),
+    };
+    match nearest {
+        Some((_, name)) => format!(", did you mean \"{name}\"? ({expected})"),
+        None => format!(", {expected}"),
+    }
+}
+
+fn edit_distance(a: &str, b: &str) -> usize {
+    strsim::damerau_levenshtein(a, b)
+}
+
+/// Implements `Deserr` for a type that is written as text and parsed by its `FromStr`, whose error
+/// is shown as it is.
+#[macro_export]
+macro_rules! deserr_from_str {
+    ($type:ty) => {
+        impl<E: ::deserr::DeserializeError> ::deserr::Deserr<E> for $type {
+            fn deserialize_from_value<V: ::deserr::IntoValue>(
+                value: ::deserr::Value<V>,
+                location: ::deserr::ValuePointerRef<'_>,
+            ) -> Result<Self, E> {
+                $crate::config::parse_text(value, location, |text| {
+                    text.parse::<$type>().map_err(|error| error.to_string())
+                })
+            }
+        }
+    };
+}
+
+/// Reads a text value with `parse`, whose error is reported at `location`.
+pub fn parse_text<T, E: DeserializeError, V: IntoValue>(
+    value: Value<V>,
+    location: ValuePointerRef<'_>,
+    parse: impl FnOnce(&str) -> Result<T, String>,
+) -> Result<T, E> {
+    let error: ErrorKind<'_, V> = match value {
+        Value::String(text) => match parse(&text) {
+            Ok(parsed) => return Ok(parsed),
+            Err(msg) => ErrorKind::Unexpected { msg },
+        },
+        actual => ErrorKind::IncorrectValueKind {
+            actual,
+            accepted: &[ValueKind::String],
+        },
+    };
+    Err(deserr::take_cf_content(E::error(None, error, location)))
+}
+
+/// One item or a list of them: `quota: {…}` and `quota: [{…}, {…}]` are both understood.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OneOrMany<T>(pub Vec<T>);
+
+impl<T> Default for OneOrMany<T> {
+    fn default() -> Self {
+        OneOrMany(Vec::new())
+    }
+}
+
+impl<T: deserr::Deserr<E>, E: DeserializeError> deserr::Deserr<E> for OneOrMany<T> {
+    fn deserialize_from_value<V: IntoValue>(
+        value: Value<V>,
+        location: ValuePointerRef<'_>,
+    ) -> Result<Self, E> {
+        match value {
+            Value::Sequence(_) => Vec::deserialize_from_value(value, location).map(OneOrMany),
+            one => T::deserialize_from_value(one, location).map(|one| OneOrMany(vec![one])),
+        }
+    }
+}
+
+/// A whole number from 1 to 4294967295.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Positive(pub NonZeroU32);
+
+impl<E: DeserializeError> deserr::Deserr<E> for Positive {
+    fn deserialize_from_value<V: IntoValue>(
+        value: Value<V>,
+        location: ValuePointerRef<'_>,
+    ) -> Result<Self, E> {
+        let number = u64::deserialize_from_value(value, location)?;
+        let positive = u32::try_from(number).ok().and_then(NonZeroU32::new);
+        positive.map(Positive).ok_or_else(|| {
+            let msg = format!("found {number}, expected 1 to {}", u32::MAX);
+            let error: ErrorKind<'_, V> = ErrorKind::Unexpected { msg };
+            deserr::take_cf_content(E::error(None, error, location))
+        })
+    }
+}
+
+/// An object whose keys are chosen by the user, sorted by key; a key may have a syntax of its own.
+///
+/// The maps of `deserr` 0.6 drop the mistakes found in their values; this one reports them.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Table<T, K = String>(pub Vec<(K, T)>);
+
+impl<T, K> Default for Table<T, K> {
+    fn default() -> Self {
+        Table(Vec::new())
+    }
+}
+
+impl<T> Table<T> {
+    /// The value under `name`.
+    pub fn get(&self, name: &str) -> Option<&T> {
+        let index = self
+            .0
+            .binary_search_by(|(key, _)| key.as_str().cmp(name))
+            .ok()?;
+        self.0.get(index).map(|(_, value)| value)
+    }
+
+    /// Names and values in the order of the names.
+    pub fn iter(&self) -> impl Iterator<Item = (&str, &T)> {
+        self.0.iter().map(|(name, value)| (name.as_str(), value))
+    }
+}
+
+impl<T, K, E> deserr::Deserr<E> for Table<T, K>
+where
+    T: deserr::Deserr<E>,
+    K: FromStr<Err: fmt::Display>,
+    E: DeserializeError,
+{
+    fn deserialize_from_value<V: IntoValue>(
+        value: Value<V>,
+        location: ValuePointerRef<'_>,
+    ) -> Result<Self, E> {
+        let map = match value {
+            Value::Map(map) => map,
+            actual => {
+                let error: ErrorKind<'_, V> = ErrorKind::IncorrectValueKind {
+                    actual,
+                    accepted: &[ValueKind::Map],
+                };
+                return Err(deserr::take_cf_content(E::error(None, error, location)));
+            }
+        };
+        let mut entries: Vec<(String, V)> = map.into_iter().collect();
+        entries.sort_by(|(a, _), (b, _)| a.cmp(b));
+        let mut table = Vec::with_capacity(entries.len());
+        let mut errors: Option<E> = None;
+        for (text, value) in entries {
+            let place = location.push_key(&text);
+            let key = text.parse::<K>().map_err(|error| {
+                let error: ErrorKind<'_, V> = ErrorKind::Unexpected {
+                    msg: error.to_string(),
+                };
+                deserr::take_cf_content(E::error(None, error, place))
+            });
+            let value = T::deserialize_from_value(value.into_value(), place);
+            match (key, value) {
+                (Ok(key), Ok(value)) => table.push((key, value)),
+                (key, value) => {
+                    for error in [key.err(), value.err()].into_iter().flatten() {
+                        match E::merge(errors.take(), error, place) {
+                            ControlFlow::Continue(merged) => errors = Some(merged),
+                            ControlFlow::Break(merged) => return Err(merged),
+                        }
+                    }
+                }
+            }
+        }
+        errors.map_or(Ok(Table(table)), Err)
+    }
+}
+
+/// A parsed document from which each policy takes its section.
+#[derive(Debug)]
+pub struct Document {
+    sections: serde_json::Map<String, Json>,
+}
+
+impl Document {
+    /// Reads a document as a host hands it over: JSON text, from Istio, Envoy Gateway or a
+    /// `google.protobuf.StringValue`; or a `google.protobuf.Struct` in its wire form, which Envoy
+    /// passes on as it is.
+    ///
+    /// A Struct holds every number as a double, and on its way through JSON `10000000` may become
+    /// `1e+07`: doubles without a fraction are integers here.
+    pub fn parse(text: &[u8]) -> Result<Document, ConfigErrors> {
+        let refuse = |message: String| {
+            let mut errors = ConfigErrors::default();
+            errors.add("", message);
+            errors
+        };
+        if text.trim_ascii().is_empty() {
+            return Err(refuse(
+                "the configuration is empty, expected an object with a section for each policy"
+                    .to_owned(),
+            ));
+        }
+        let document = match serde_json::from_slice(text) {
+            Ok(document) => document,
+            Err(error) => crate::structs::from_wire(text).ok_or_else(|| {
+                refuse(format!(
+                    "the configuration is not JSON: {error}; in Envoy write it as a \
+                     google.protobuf.Struct, or as JSON in a google.protobuf.StringValue"
+                ))
+            })?,
+        };
+        match document {
+            Json::Object(mut sections) => {
+                sections.values_mut().for_each(restore_integers);
+                Ok(Document { sections })
+            }
+            other => Err(refuse(format!(
+                "the configuration is {}, expected an object",
+                json_kind(&other)
+            ))),
+        }
+    }
+
+    /// Takes the section `name`, or nothing if the document has none. Its mistakes are recorded.
+    pub fn take<T: deserr::Deserr<ConfigErrors>>(
+        &mut self,
+        name: &str,
+        errors: &mut ConfigErrors,
+    ) -> Result<Option<T>, Rejected> {
+        let Some(section) = self.sections.remove(name) else {
+            return Ok(None);
+        };
+        let origin = ValuePointerRef::Origin;
+        T::deserialize_from_value(section.into_value(), origin.push_key(name))
+            .map(Some)
+            .map_err(|mistakes| errors.append(mistakes))
+    }
+
+    /// The names of the sections that nobody has taken.
+    pub fn remaining(&self) -> impl Iterator<Item = &str> {
+        self.sections.keys().map(String::as_str)
+    }
+}
+
+fn json_kind(value: &Json) -> &'static str {
+    match value {
+        Json::Null => "null",
+        Json::Bool(_) => "a boolean",
+        Json::Number(_) => "a number",
+        Json::String(_) => "text",
+        Json::Array(_) => "a list",
+        Json::Object(_) => "an object",
+    }
+}
+
+/// Above 2^53 a double no longer tells one integer from the next.
+const LARGEST_EXACT_DOUBLE: f64 = 9_007_199_254_740_992.0;
+
+fn restore_integers(value: &mut Json) {
+    match value {
+        Json::Number(number) => {
+            let double = number.as_f64().filter(|_| number.is_f64());
+            if let Some(double) = double
+                && double.fract() == 0.0
+                && double.abs() <= LARGEST_EXACT_DOUBLE
+            {
+                // In range by the check above, so the cast is exact.
+                *value = Json::from(double as i64);
+            }
+        }
+        Json::Array(items) => items.iter_mut().for_each(restore_integers),
+        Json::Object(map) => map.values_mut().for_each(restore_integers),
+        Json::Null | Json::Bool(_) | Json::String(_) => {}
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use deserr::Deserr;
+
+    use super::*;
+
+    #[derive(Debug, Deserr, PartialEq)]
+    #[deserr(error = ConfigErrors, deny_unknown_fields)]
+    struct Plan {
+        limit: u64,
+        #[deserr(default)]
+        apis: Option<Vec<String>>,
+    }
+
+    #[derive(Debug, Deserr)]
+    #[deserr(error = ConfigErrors, deny_unknown_fields)]
+    struct Section {
+        plans: Table<Plan>,
+    }
+
+    fn read(text: &str) -> Result<Option<Section>, ConfigErrors> {
+        let mut document = Document::parse(text.as_bytes())?;
+        let mut errors = ConfigErrors::default();
+        document.take("usage_plan", &mut errors).map_err(|_| errors)
+    }
+
+    #[test]
+    fn every_mistake_is_reported_with_its_path() {
+        let errors = read(
+            r#"{"usage_plan": {"plans": {
+                "gold": {"limit": "many", "apis": [1, "a"]},
+                "a b": {"limt": 3}
+            }}}"#,
+        )
+        .unwrap_err();
+        let text = errors.to_string();
+        for expected in [
+            "usage_plan.plans.gold.limit: found the text \"many\", expected a whole number",
+            "usage_plan.plans.gold.apis[0]: found the number 1, expected text",
+            "usage_plan.plans[\"a b\"].limt: unknown field, did you mean \"limit\"? (expected one of limit, apis)",
+            "usage_plan.plans[\"a b\"]: the field \"limit\" is missing, add it",
+        ] {
+            assert!(text.contains(expected), "{expected}\nnot in\n{text}");
+        }
+        assert_eq!(errors.len(), 4);
+    }
+
+    #[test]
+    fn doubles_without_a_fraction_are_integers() {
+        let section = read(r#"{"usage_plan": {"plans": {"gold": {"limit": 1e+07}}}}"#);
+        assert_eq!(
+            section.unwrap().unwrap().plans.get("gold").unwrap().limit,
+            10_000_000
+        );
+        for bad in ["1.5", "-1e3", "1e300"] {
+            let text = format!(r#"{{"usage_plan": {{"plans": {{"gold": {{"limit": {bad}}}}}}}}}"#);
+            assert!(read(&text).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_document_may_be_a_struct_in_its_wire_form() {
+        let document = serde_json::json!({"usage_plan": {"plans": {"gold": {"limit": 1e7}}}});
+        let mut document = Document::parse(&crate::structs::to_wire(&document)).unwrap();
+        let section: Section = document
+            .take("usage_plan", &mut ConfigErrors::default())
+            .unwrap()
+            .unwrap();
+        assert_eq!(section.plans.get("gold").unwrap().limit, 10_000_000);
+    }
+
+    #[test]
+    fn a_document_that_is_no_object_is_refused_with_a_cure() {
+        for (text, expected) in [
+            ("", "the configuration is empty"),
+            (" \n", "the configuration is empty"),
+            ("[]", "the configuration is a list, expected an object"),
+            ("{", "the configuration is not JSON"),
+            ("\u{0}\u{1}", "the configuration is not JSON"),
+        ] {
+            let errors = Document::parse(text.as_bytes()).unwrap_err();
+            assert!(errors.to_string().contains(expected), "{text:?}: {errors}");
+        }
+    }
+
+    #[test]
+    fn a_document_nested_without_end_is_refused() {
+        let deep = "[".repeat(100_000);
+        assert!(Document::parse(deep.as_bytes()).is_err());
+    }
+}

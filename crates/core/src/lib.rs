@@ -1,0 +1,19 @@
+//! The vocabulary every Tollgate policy speaks. Nothing here does I/O or knows a host: time,
+//! randomness and state are passed in.
+
+pub mod apis;
+pub mod chain;
+pub mod config;
+pub mod headers;
+pub mod host;
+pub mod limit_headers;
+pub mod name;
+pub mod network;
+pub mod policy;
+pub mod problem;
+pub mod shared;
+mod structs;
+pub mod target;
+pub mod telemetry;
+pub mod time;
+pub mod units;

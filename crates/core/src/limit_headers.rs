@@ -1,0 +1,234 @@
+//! What a client is told of its limits: `RateLimit-Policy` and `RateLimit`
+//! (draft-ietf-httpapi-ratelimit-headers-11), or the older `X-RateLimit-*`.
+
+use std::fmt;
+use std::time::Duration;
+
+use deserr::Deserr;
+use sfv::{Integer, KeyRef, ListSerializer, key_ref};
+
+use crate::config::ConfigErrors;
+use crate::policy::ResponseHeaders;
+
+/// The `limit_headers` section: which headers tell clients of their limits.
+#[derive(Clone, Debug, Deserr)]
+#[deserr(error = ConfigErrors, deny_unknown_fields)]
+pub struct LimitHeadersConfig {
+    /// `RateLimit-Policy` and `RateLimit`, an item for each limit.
+    #[deserr(default = true)]
+    pub standard: bool,
+    /// `X-RateLimit-Limit`, `-Remaining` and `-Reset` (in seconds from now), for the one limit
+    /// that has least left.
+    #[deserr(default = false)]
+    pub legacy: bool,
+}
+
+impl Default for LimitHeadersConfig {
+    fn default() -> Self {
+        LimitHeadersConfig {
+            standard: true,
+            legacy: false,
+        }
+    }
+}
+
+/// The name of a limit as clients see it: printable ASCII, a structured field's String.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LimitName(sfv::String);
+
+/// The text has characters that a structured field's String can't hold (RFC 9651 section 3.3.3).
+#[derive(Debug)]
+pub struct InvalidLimitName(String);
+
+impl LimitName {
+    /// Takes printable ASCII.
+    pub fn new(name: impl Into<String>) -> Result<Self, InvalidLimitName> {
+        sfv::String::from_string(name.into())
+            .map(LimitName)
+            .map_err(|(_, name)| InvalidLimitName(name))
+    }
+
+    /// The name as text.
+    pub fn as_str(&self) -> &str {
+        self.0.as_str()
+    }
+}
+
+impl fmt::Display for InvalidLimitName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "found {}, expected printable ASCII",
+            crate::config::quote(&self.0)
+        )
+    }
+}
+
+/// How a client stands with one limit, after the request was charged or refused.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LimitStatus {
+    /// The limit.
+    pub name: LimitName,
+    /// How many requests it allows in its window: a bucket's burst, a quota's limit.
+    pub allowance: u64,
+    /// The window: for a bucket the time in which it fills.
+    pub window: Duration,
+    /// How many requests are left.
+    pub remaining: u64,
+    /// Until when that is all there is.
+    pub reset: Duration,
+}
+
+const Q: &KeyRef = key_ref("q");
+const W: &KeyRef = key_ref("w");
+const R: &KeyRef = key_ref("r");
+const T: &KeyRef = key_ref("t");
+
+/// Sets the headers for the limits that a request met.
+pub(crate) fn set(
+    config: &LimitHeadersConfig,
+    limits: &[LimitStatus],
+    response: &mut ResponseHeaders,
+) {
+    if config.standard {
+        let mut policies = ListSerializer::new();
+        let mut states = ListSerializer::new();
+        for limit in limits {
+            let _ = policies
+                .bare_item(&limit.name.0)
+                .parameter(Q, integer(limit.allowance))
+                .parameter(W, integer(whole_seconds(limit.window)));
+            let _ = states
+                .bare_item(&limit.name.0)
+                .parameter(R, integer(limit.remaining))
+                .parameter(T, integer(whole_seconds(limit.reset)));
+        }
+        if let (Some(policies), Some(states)) = (policies.finish(), states.finish()) {
+            response.set("ratelimit-policy", policies);
+            response.set("ratelimit", states);
+        }
+    }
+    // Of two limits with as little left, the longer one holds the client back for longer.
+    let tightest = limits
+        .iter()
+        .min_by_key(|limit| (limit.remaining, std::cmp::Reverse(limit.window)));
+    if let Some(limit) = tightest.filter(|_| config.legacy) {
+        response.set("x-ratelimit-limit", limit.allowance.to_string());
+        response.set("x-ratelimit-remaining", limit.remaining.to_string());
+        response.set("x-ratelimit-reset", whole_seconds(limit.reset).to_string());
+    }
+}
+
+/// Seconds, rounded up and at least 1: a client that comes back after them is not too early.
+pub fn whole_seconds(span: Duration) -> u64 {
+    let started = u64::from(span.subsec_nanos() > 0);
+    span.as_secs().saturating_add(started).max(1)
+}
+
+/// The largest integer of a structured field has 15 digits.
+fn integer(value: u64) -> Integer {
+    Integer::try_from(value).unwrap_or(Integer::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn status(
+        name: &str,
+        allowance: u64,
+        window: u64,
+        remaining: u64,
+        reset_ms: u64,
+    ) -> LimitStatus {
+        LimitStatus {
+            name: LimitName::new(name).unwrap(),
+            allowance,
+            window: Duration::from_secs(window),
+            remaining,
+            reset: Duration::from_millis(reset_ms),
+        }
+    }
+
+    fn headers(config: &LimitHeadersConfig, limits: &[LimitStatus]) -> Vec<(String, String)> {
+        let mut response = ResponseHeaders::default();
+        set(config, limits, &mut response);
+        response
+            .as_slice()
+            .iter()
+            .map(|(n, v)| (n.to_string(), v.clone()))
+            .collect()
+    }
+
+    #[test]
+    fn limits_are_lists_of_string_items() {
+        let limits = [
+            status("burst", 100, 60, 50, 29_001),
+            status("a \"day\"", 1000, 86400, 7, 10),
+        ];
+        assert_eq!(
+            headers(&LimitHeadersConfig::default(), &limits),
+            [
+                (
+                    "ratelimit-policy".to_owned(),
+                    r#""burst";q=100;w=60, "a \"day\"";q=1000;w=86400"#.to_owned()
+                ),
+                (
+                    "ratelimit".to_owned(),
+                    r#""burst";r=50;t=30, "a \"day\"";r=7;t=1"#.to_owned()
+                ),
+            ]
+        );
+    }
+
+    #[test]
+    fn legacy_headers_show_the_limit_with_least_left() {
+        let config = LimitHeadersConfig {
+            standard: false,
+            legacy: true,
+        };
+        let limits = [
+            status("a", 10, 1, 0, 200),
+            status("b", 5, 60, 0, 9000),
+            status("c", 9, 9, 3, 1),
+        ];
+        let names = [
+            "x-ratelimit-limit",
+            "x-ratelimit-remaining",
+            "x-ratelimit-reset",
+        ];
+        let expected: Vec<_> = names
+            .iter()
+            .zip(["5", "0", "9"])
+            .map(|(n, v)| (n.to_string(), v.to_string()))
+            .collect();
+        assert_eq!(headers(&config, &limits), expected);
+    }
+
+    #[test]
+    fn nothing_is_said_where_there_is_no_limit() {
+        let config = LimitHeadersConfig {
+            standard: true,
+            legacy: true,
+        };
+        assert!(headers(&config, &[]).is_empty());
+    }
+
+    #[test]
+    fn seconds_are_rounded_up_and_at_least_one() {
+        for (millis, seconds) in [(0, 1), (1, 1), (999, 1), (1000, 1), (1001, 2)] {
+            assert_eq!(
+                whole_seconds(Duration::from_millis(millis)),
+                seconds,
+                "{millis} ms"
+            );
+        }
+    }
+
+    #[test]
+    fn the_largest_numbers_still_make_a_field() {
+        let limits = [status("a", u64::MAX, u64::MAX, u64::MAX, u64::MAX)];
+        let all = headers(&LimitHeadersConfig::default(), &limits);
+        assert!(all[0].1.contains("q=999999999999999"), "{all:?}");
+    }
+}

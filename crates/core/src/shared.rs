@@ -1,0 +1,53 @@
+//! Updating shared state by compare-and-swap, a bounded number of times.
+
+use crate::host::{Expected, Host, SharedSetError, SharedUnavailable};
+
+/// What to do with an entry after having looked at it.
+#[derive(Debug)]
+pub enum Update<T> {
+    /// Store these bytes; the update ends with `T` once they are stored.
+    Write(Vec<u8>, T),
+    /// Leave the entry as it is and end with `T`.
+    Keep(T),
+}
+
+/// An entry could not be updated.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum UpdateFailed {
+    /// Other workers wrote it first, at every attempt.
+    Contended,
+    /// The shared state cannot be reached.
+    Unavailable,
+}
+
+/// Reads the entry `key`, lets `decide` look at it, and stores the result unless another worker
+/// was faster; then it decides again on what that one left, at most `attempts` times.
+///
+/// `decide` gets `None` for an absent entry. It must not have effects of its own: all but its last
+/// answer are thrown away.
+pub fn update<H: Host, T>(
+    host: &H,
+    key: &str,
+    attempts: u32,
+    mut decide: impl FnMut(Option<&[u8]>) -> Update<T>,
+) -> Result<T, UpdateFailed> {
+    for _ in 0..attempts {
+        let current = host
+            .shared_get(key)
+            .map_err(|SharedUnavailable| UpdateFailed::Unavailable)?;
+        let (bytes, outcome) = match decide(current.as_ref().map(|entry| entry.bytes.as_slice())) {
+            Update::Keep(outcome) => return Ok(outcome),
+            Update::Write(bytes, outcome) => (bytes, outcome),
+        };
+        let expected = match current {
+            Some(entry) => Expected::Version(entry.version),
+            None => Expected::Absent,
+        };
+        match host.shared_set(key, &bytes, expected) {
+            Ok(()) => return Ok(outcome),
+            Err(SharedSetError::Conflict) => {}
+            Err(SharedSetError::Unavailable) => return Err(UpdateFailed::Unavailable),
+        }
+    }
+    Err(UpdateFailed::Contended)
+}

@@ -1,0 +1,150 @@
+//! The host trait over the ABI.
+
+use std::cell::{Cell, RefCell};
+use std::fmt;
+use std::net::{IpAddr, SocketAddr};
+use std::num::NonZeroU32;
+
+use tollgate_core::host::{
+    CounterId, Environment, Expected, Host, SharedSetError, SharedUnavailable, SharedValue, Version,
+};
+use tollgate_core::time::Timestamp;
+
+use crate::abi::{self, Failure};
+
+/// Envoy, as seen from one VM.
+#[derive(Default)]
+pub(crate) struct Envoy {
+    random: RandomPool,
+    last_time: Cell<Timestamp>,
+}
+
+impl Host for Envoy {
+    fn now(&self) -> Timestamp {
+        if let Ok(nanos) = abi::current_time() {
+            self.last_time.set(Timestamp::from_nanos(nanos));
+        }
+        self.last_time.get()
+    }
+
+    fn fill_random(&self, buffer: &mut [u8]) {
+        self.random.fill(buffer);
+    }
+
+    fn client_address(&self) -> Option<IpAddr> {
+        let address = abi::property(b"source\0address").ok()?;
+        let address: SocketAddr = std::str::from_utf8(&address).ok()?.parse().ok()?;
+        Some(address.ip().to_canonical())
+    }
+
+    fn shared_get(&self, key: &str) -> Result<Option<SharedValue>, SharedUnavailable> {
+        match abi::shared_data(key) {
+            Ok((bytes, cas)) => Ok(Some(SharedValue {
+                bytes,
+                version: Version(cas),
+            })),
+            Err(Failure::NotFound) => Ok(None),
+            Err(_) => Err(SharedUnavailable),
+        }
+    }
+
+    fn shared_set(
+        &self,
+        key: &str,
+        value: &[u8],
+        expected: Expected,
+    ) -> Result<(), SharedSetError> {
+        let cas = match expected {
+            Expected::Version(Version(cas)) => cas,
+            // Envoy compares only where there is an entry, so a compare value that none has
+            // creates a missing one and fails on one that is there.
+            Expected::Absent => NonZeroU32::MAX,
+        };
+        abi::set_shared_data(key, value, cas).map_err(|failure| match failure {
+            Failure::CasMismatch => SharedSetError::Conflict,
+            _ => SharedSetError::Unavailable,
+        })
+    }
+
+    fn set_filter_state(&self, key: &str, value: &str) {
+        if let Err(failure) = abi::set_property(key, value.as_bytes()) {
+            self.log(
+                log::Level::Debug,
+                format_args!("filter state {key} not set: {failure:?}"),
+            );
+        }
+    }
+
+    fn counter(&self, name: &str) -> Option<CounterId> {
+        abi::define_counter(name).ok().map(CounterId)
+    }
+
+    fn increment(&self, CounterId(id): CounterId, by: u64) {
+        let by = i64::try_from(by).unwrap_or(i64::MAX);
+        if by > 0
+            && let Err(failure) = abi::increment_counter(id, by)
+        {
+            self.log(
+                log::Level::Debug,
+                format_args!("counter {id} not increased: {failure:?}"),
+            );
+        }
+    }
+
+    fn log(&self, level: log::Level, message: fmt::Arguments<'_>) {
+        let level = match level {
+            log::Level::Trace => 0,
+            log::Level::Debug => 1,
+            log::Level::Info => 2,
+            log::Level::Warn => 3,
+            log::Level::Error => 4,
+        };
+        if level >= abi::log_level() {
+            abi::log(level, &message.to_string());
+        }
+    }
+}
+
+impl Environment for Envoy {
+    fn variable(&self, name: &str) -> Option<String> {
+        std::env::var(name).ok()
+    }
+}
+
+/// Random bytes, fetched from the host a block at a time.
+struct RandomPool(RefCell<RandomBlock>);
+
+struct RandomBlock {
+    bytes: [u8; 1024],
+    used: usize,
+}
+
+impl Default for RandomPool {
+    fn default() -> Self {
+        RandomPool(RefCell::new(RandomBlock {
+            bytes: [0; 1024],
+            used: 1024,
+        }))
+    }
+}
+
+impl RandomPool {
+    fn fill(&self, buffer: &mut [u8]) {
+        let Ok(mut block) = self.0.try_borrow_mut() else {
+            return;
+        };
+        for byte in buffer {
+            if block.used >= block.bytes.len() {
+                // The host's generator doesn't fail; if it did, the old block would be used again,
+                // which is no worse than any other answer.
+                let _ = getrandom::fill(&mut block.bytes);
+                block.used = 0;
+            }
+            let used = block.used;
+            if let Some(random) = block.bytes.get_mut(used) {
+                *byte = std::mem::take(random);
+            }
+            block.used = used.saturating_add(1);
+        }
+    }
+}

@@ -1,0 +1,172 @@
+//! The contexts that the SDK's dispatcher calls.
+
+use std::rc::Rc;
+
+use proxy_wasm::traits::{Context, HttpContext, RootContext};
+use proxy_wasm::types::{Action, ContextType};
+use tollgate_core::chain::{Chain, Judged, Outcome, Policies};
+use tollgate_core::headers::{HeaderName, Headers, RequestEdit, RequestEdits, to_wire};
+use tollgate_core::host::Host;
+use tollgate_core::policy::ResponseHeaders;
+use tollgate_core::problem::LocalReply;
+
+use crate::abi::{self, MapKind};
+use crate::host::Envoy;
+
+const CRITICAL: u32 = 5;
+
+/// Makes the SDK run a plugin that holds the policies `P`.
+pub fn register<P: Policies + 'static>(name: &'static str) {
+    NAME.set(name);
+    proxy_wasm::set_root_context(|_| {
+        Box::new(Root::<P> {
+            name: NAME.get(),
+            envoy: Rc::new(Envoy::default()),
+            chain: None,
+        })
+    });
+}
+
+thread_local! {
+    /// The name of the `.wasm`; the SDK takes a plain function, which can capture nothing.
+    static NAME: std::cell::Cell<&'static str> = const { std::cell::Cell::new("") };
+}
+
+/// One configuration of the plugin on one worker.
+struct Root<P> {
+    name: &'static str,
+    envoy: Rc<Envoy>,
+    chain: Option<Rc<Chain<P>>>,
+}
+
+impl<P: Policies + 'static> Context for Root<P> {}
+
+impl<P: Policies + 'static> RootContext for Root<P> {
+    fn on_configure(&mut self, size: usize) -> bool {
+        let text = abi::plugin_configuration(size).unwrap_or_default();
+        match Chain::configure(self.name, &text, &*self.envoy) {
+            Ok(chain) => {
+                self.chain = Some(Rc::new(chain));
+                true
+            }
+            Err(errors) => {
+                let mistakes = errors.len();
+                abi::log(
+                    CRITICAL,
+                    &format!("{}: {mistakes} mistake(s) in the configuration", self.name),
+                );
+                for error in errors.iter() {
+                    abi::log(CRITICAL, &format!("{}: {error}", self.name));
+                }
+                false
+            }
+        }
+    }
+
+    fn create_http_context(&self, _context_id: u32) -> Option<Box<dyn HttpContext>> {
+        Some(Box::new(Stream {
+            envoy: Rc::clone(&self.envoy),
+            chain: self.chain.clone(),
+            response: ResponseHeaders::default(),
+        }))
+    }
+
+    fn get_type(&self) -> Option<ContextType> {
+        Some(ContextType::HttpContext)
+    }
+}
+
+/// One request and its response.
+struct Stream<P> {
+    envoy: Rc<Envoy>,
+    chain: Option<Rc<Chain<P>>>,
+    /// What the response still has to get; empty once we have answered ourselves.
+    response: ResponseHeaders,
+}
+
+impl<P> Context for Stream<P> {}
+
+impl<P: Policies> HttpContext for Stream<P> {
+    fn on_http_request_headers(&mut self, _count: usize, _end_of_stream: bool) -> Action {
+        // Envoy creates no stream on a plugin whose configuration it has refused.
+        let Some(chain) = self.chain.clone() else {
+            return Action::Pause;
+        };
+        let headers = abi::header_map(MapKind::Request).map(Headers::from_wire);
+        let Ok(Ok(headers)) = headers else {
+            return self.answer(&chain.on_unreadable_request(&*self.envoy));
+        };
+        let Judged { outcome, response } = chain.on_request(&*self.envoy, &headers);
+        match outcome {
+            Outcome::Forward(edits) => {
+                self.response = response;
+                self.forward(&edits)
+            }
+            Outcome::Reply(reply, redacted_path) => {
+                if let Some(path) = redacted_path {
+                    let _ = abi::set_header(MapKind::Request, ":path", &path);
+                }
+                self.answer(&reply)
+            }
+        }
+    }
+
+    fn on_http_response_headers(&mut self, _count: usize, _end_of_stream: bool) -> Action {
+        for (name, value) in self.response.as_slice() {
+            if let Err(failure) = abi::set_header(MapKind::Response, name, value.as_bytes()) {
+                self.envoy.log(
+                    log::Level::Warn,
+                    format_args!("response header {name} not set: {failure:?}"),
+                );
+            }
+        }
+        Action::Continue
+    }
+}
+
+impl<P: Policies> Stream<P> {
+    /// Changes the request, or answers it if a change can't be made: an upstream must not see what
+    /// should have been removed.
+    fn forward(&self, edits: &RequestEdits) -> Action {
+        for edit in edits.iter() {
+            let made = match edit {
+                RequestEdit::Set(name, value) => abi::set_header(MapKind::Request, name, value),
+                RequestEdit::Remove(name) => abi::remove_header(MapKind::Request, name),
+            };
+            if made.is_err()
+                && let Some(chain) = &self.chain
+            {
+                return self.answer(&chain.on_unreadable_request(&*self.envoy));
+            }
+        }
+        Action::Continue
+    }
+
+    fn answer(&self, reply: &LocalReply) -> Action {
+        let pairs: Vec<(&HeaderName, &String)> = reply
+            .headers
+            .iter()
+            .map(|(name, value)| (name, value))
+            .collect();
+        let headers = to_wire(
+            &pairs
+                .iter()
+                .map(|(name, value)| (name.as_bytes(), value.as_bytes()))
+                .collect::<Vec<_>>(),
+        );
+        let sent = abi::send_local_response(
+            reply.status,
+            &reply.details,
+            &reply.body,
+            &headers,
+            reply.grpc_status,
+        );
+        if let Err(failure) = sent {
+            self.envoy.log(
+                log::Level::Error,
+                format_args!("answer {} not sent: {failure:?}", reply.details),
+            );
+        }
+        Action::Pause
+    }
+}

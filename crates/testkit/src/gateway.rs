@@ -1,0 +1,180 @@
+//! A chain of policies between a client and an upstream that answers 200.
+
+use tollgate_core::chain::{Chain, Judged, Outcome, Policies};
+use tollgate_core::config::ConfigErrors;
+use tollgate_core::headers::{Headers, RequestEdit};
+use tollgate_core::time::Timestamp;
+
+use crate::host::{Clock, MemoryHost, Process};
+
+/// A configured plugin on one worker.
+pub struct Gateway<P> {
+    /// The worker that it runs on.
+    pub host: MemoryHost,
+    chain: Chain<P>,
+}
+
+impl<P: Policies> Gateway<P> {
+    /// Starts a process with one worker. Its clock shows 2026-11-20T12:00:00Z.
+    pub fn start(config: &serde_json::Value) -> Result<Self, ConfigErrors> {
+        let clock = Clock::at(Timestamp::from_seconds(1_795_176_000));
+        Self::on(Process::new(clock).worker(), config)
+    }
+
+    /// Configures the plugin on a given worker.
+    pub fn on(host: MemoryHost, config: &serde_json::Value) -> Result<Self, ConfigErrors> {
+        let chain = Chain::configure("test.wasm", config.to_string().as_bytes(), &host)?;
+        Ok(Gateway { host, chain })
+    }
+
+    /// The clock of the process.
+    pub fn clock(&self) -> &Clock {
+        &self.host.process.clock
+    }
+
+    /// Sends a request through the chain.
+    pub fn send(&self, request: Request) -> Reply {
+        self.host.filter_state.borrow_mut().clear();
+        let headers = Headers::from_pairs(request.headers.iter().map(|(n, v)| (n.as_str(), v)));
+        let Judged { outcome, response } = self.chain.on_request(&self.host, &headers);
+        let text = |headers: &[(tollgate_core::headers::HeaderName, String)]| {
+            headers
+                .iter()
+                .map(|(name, value)| (name.to_string(), value.clone()))
+                .collect()
+        };
+        match outcome {
+            Outcome::Forward(edits) => {
+                let mut upstream = request.headers;
+                for edit in edits.iter() {
+                    match edit {
+                        RequestEdit::Remove(name) => upstream.retain(|(found, _)| found != name),
+                        RequestEdit::Set(name, value) => {
+                            upstream.retain(|(found, _)| found != name);
+                            upstream.push((name.to_string(), value.clone()));
+                        }
+                    }
+                }
+                Reply {
+                    status: 200,
+                    headers: text(response.as_slice()),
+                    body: Vec::new(),
+                    details: String::new(),
+                    upstream: Some(Seen(upstream)),
+                    redacted_path: None,
+                }
+            }
+            Outcome::Reply(reply, redacted_path) => Reply {
+                status: reply.status,
+                headers: text(&reply.headers),
+                body: reply.body,
+                details: reply.details,
+                upstream: None,
+                redacted_path,
+            },
+        }
+    }
+}
+
+/// A request; `GET /` of `api.example` to begin with.
+#[derive(Clone, Debug)]
+pub struct Request {
+    headers: Vec<(String, Vec<u8>)>,
+}
+
+impl Request {
+    /// A request with this method and path.
+    pub fn new(method: &str, path: &str) -> Self {
+        let pseudo = [
+            (":authority", "api.example"),
+            (":method", method),
+            (":path", path),
+        ];
+        Request {
+            headers: pseudo
+                .map(|(name, value)| (name.to_owned(), value.into()))
+                .to_vec(),
+        }
+    }
+
+    /// A GET request.
+    pub fn get(path: &str) -> Self {
+        Request::new("GET", path)
+    }
+
+    /// Adds a header, also a second one of the same name.
+    #[must_use]
+    pub fn header(mut self, name: &str, value: impl AsRef<[u8]>) -> Self {
+        self.headers
+            .push((name.to_owned(), value.as_ref().to_vec()));
+        self
+    }
+
+    /// Removes all headers of a name.
+    #[must_use]
+    pub fn without(mut self, name: &str) -> Self {
+        self.headers.retain(|(found, _)| found != name);
+        self
+    }
+}
+
+/// What came back, and what the upstream saw if it was asked.
+#[derive(Clone, Debug)]
+pub struct Reply {
+    /// The HTTP status.
+    pub status: u16,
+    /// The headers that the gateway has set.
+    pub headers: Vec<(String, String)>,
+    /// The body of an answer of the gateway's own.
+    pub body: Vec<u8>,
+    /// What Envoy shows as the response code's details.
+    pub details: String,
+    /// The request as the upstream saw it.
+    pub upstream: Option<Seen>,
+    /// The path that replaced the client's in a refused request.
+    pub redacted_path: Option<Vec<u8>>,
+}
+
+impl Reply {
+    /// A header that the gateway has set.
+    pub fn header(&self, name: &str) -> Option<&str> {
+        self.headers
+            .iter()
+            .find(|(found, _)| found == name)
+            .map(|(_, value)| value.as_str())
+    }
+
+    /// The body of a problem.
+    pub fn problem(&self) -> serde_json::Value {
+        serde_json::from_slice(&self.body).expect("a problem's body is JSON")
+    }
+
+    /// The kind of a problem.
+    pub fn kind(&self) -> String {
+        self.problem()["kind"]
+            .as_str()
+            .expect("a problem has a kind")
+            .to_owned()
+    }
+}
+
+/// A request as the upstream saw it.
+#[derive(Clone, Debug)]
+pub struct Seen(pub Vec<(String, Vec<u8>)>);
+
+impl Seen {
+    /// All values of a header.
+    pub fn all(&self, name: &str) -> Vec<String> {
+        let values = self.0.iter().filter(|(found, _)| found == name);
+        values
+            .map(|(_, value)| String::from_utf8_lossy(value).into_owned())
+            .collect()
+    }
+
+    /// The only value of a header.
+    pub fn header(&self, name: &str) -> Option<String> {
+        let mut all = self.all(name);
+        assert!(all.len() <= 1, "{name} is repeated: {all:?}");
+        all.pop()
+    }
+}

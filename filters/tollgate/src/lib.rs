@@ -1,0 +1,6 @@
+//! `tollgate.wasm`: every policy, in the order in which a request is judged.
+
+tollgate_host::plugin!("tollgate.wasm":
+    tollgate_request_id::RequestId,
+    tollgate_usage_plan::UsagePlan,
+);

@@ -1,0 +1,3 @@
+//! `usage-plan.wasm`: API keys with usage plans.
+
+tollgate_host::plugin!("usage-plan.wasm": tollgate_usage_plan::UsagePlan);

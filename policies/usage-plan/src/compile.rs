@@ -1,0 +1,301 @@
+//! Checking the section as a whole, and making it fast to apply.
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use tollgate_core::config::{ConfigErrors, Rejected, expected_one_of, quote};
+use tollgate_core::headers::HeaderName;
+use tollgate_core::name::Name;
+use tollgate_core::policy::Compile;
+use tollgate_core::time::{Instant3339, Timestamp};
+
+use crate::config::{ApiKeyConfig, ConsumerConfig, KeyConfig, UsagePlanConfig};
+use crate::credential::Places;
+use crate::keys::{Digest, KeyRecord, Keys, Pepper, Scheme};
+use crate::plan::Plan;
+use crate::{Consumer, UsagePlan, challenge};
+
+/// Compiles the section; see [`UsagePlan`].
+pub(crate) fn compile(
+    config: UsagePlanConfig,
+    cx: &mut Compile<'_>,
+) -> Result<UsagePlan, Rejected> {
+    let namespace = config
+        .namespace
+        .as_ref()
+        .map_or("default", Name::as_str)
+        .to_owned();
+    let names: Vec<String> = config
+        .plans
+        .iter()
+        .map(|(name, _)| name.to_owned())
+        .collect();
+    let plans = compile_plans(config.plans.0, cx);
+    let pepper = compile_pepper(&config.key, cx);
+    let resolver = PlanNames {
+        names: &names,
+        plans: plans.as_deref().unwrap_or_default(),
+    };
+    let consumers = compile_consumers(&config.consumers, &resolver, &namespace, cx.errors);
+    let keys = compile_keys(&config.consumers, pepper, cx.errors);
+    let anonymous = config.anonymous.map(|anonymous| {
+        let plan = resolver.find(&anonymous.plan, "usage_plan.anonymous.plan", cx.errors)?;
+        // No consumer's id begins with a slash, so this is nobody else's record.
+        Ok(Consumer {
+            id: "anonymous".into(),
+            plan,
+            since: None,
+            record: record_key(&namespace, "/anonymous"),
+        })
+    });
+    let realm = check_key_config(&config.key, cx.errors);
+    if config.consumers.is_empty() && anonymous.is_none() {
+        return Err(cx.errors.add(
+            "usage_plan",
+            "neither consumers nor an anonymous plan are given, so every request would be refused: \
+             add one of them",
+        ));
+    }
+    let prefix = config.identity.prefix.as_str();
+    let retry_after_max = config
+        .retry_after_max
+        .map(|span| check_retry_after(span.get(), cx.errors));
+    realm?;
+    Ok(UsagePlan {
+        places: Places::new(&config.key),
+        strip: config.key.strip,
+        challenge: challenge(&config.key),
+        keys: keys?,
+        plans: plans?,
+        consumers: consumers?,
+        anonymous: anonymous.transpose()?,
+        id_header: HeaderName::Owned(format!("{prefix}id")),
+        plan_header: HeaderName::Owned(format!("{prefix}plan")),
+        identity_prefix: prefix.to_owned(),
+        retry_after_max: retry_after_max.transpose()?,
+        on_contention: config.on_contention,
+        mode: config.mode,
+    })
+}
+
+fn compile_plans(
+    configs: Vec<(String, crate::config::PlanConfig)>,
+    cx: &mut Compile<'_>,
+) -> Result<Vec<Plan>, Rejected> {
+    let mut plans = Vec::with_capacity(configs.len());
+    let mut verdict = Ok(());
+    for (index, (name, config)) in configs.into_iter().enumerate() {
+        match Plan::compile(index, &name, config, cx.apis, cx.errors) {
+            Ok(plan) => plans.push(plan),
+            Err(rejected) => verdict = Err(rejected),
+        }
+    }
+    verdict.map(|()| plans)
+}
+
+/// Finds plans by name, also while some of them have mistakes.
+struct PlanNames<'a> {
+    names: &'a [String],
+    plans: &'a [Plan],
+}
+
+impl PlanNames<'_> {
+    fn find(&self, name: &Name, path: &str, errors: &mut ConfigErrors) -> Result<u16, Rejected> {
+        let place = self.names.iter().position(|known| known == name.as_str());
+        place
+            .and_then(|index| u16::try_from(index).ok())
+            .ok_or_else(|| {
+                let known: Vec<&str> = self.names.iter().map(String::as_str).collect();
+                let found = expected_one_of(name.as_str(), &known);
+                errors.add(
+                    path,
+                    format!("unknown plan {}{found}", quote(name.as_str())),
+                )
+            })
+    }
+
+    fn has_offset(&self, index: u16) -> bool {
+        self.plans
+            .get(usize::from(index))
+            .is_some_and(Plan::has_offset)
+    }
+}
+
+fn compile_consumers(
+    configs: &[ConsumerConfig],
+    plans: &PlanNames<'_>,
+    namespace: &str,
+    errors: &mut ConfigErrors,
+) -> Result<Vec<Consumer>, Rejected> {
+    let mut consumers = Vec::with_capacity(configs.len());
+    let mut places: HashMap<&str, usize> = HashMap::with_capacity(configs.len());
+    let mut verdict = Ok(());
+    for (index, config) in configs.iter().enumerate() {
+        let path = format!("usage_plan.consumers[{index}]");
+        let id = config.id.as_str();
+        if let Some(first) = places.get(id) {
+            let message = format!(
+                "{} is already the id of usage_plan.consumers[{first}]; a consumer may have \
+                 several keys, list them there",
+                quote(id)
+            );
+            verdict = Err(errors.add(format!("{path}.id"), message));
+        }
+        places.entry(id).or_insert(index);
+        match plans.find(&config.plan, &format!("{path}.plan"), errors) {
+            Ok(plan) => {
+                if plans.has_offset(plan) && config.since.is_none() {
+                    verdict = Err(errors.add(
+                        format!("{path}.since"),
+                        "is missing: the plan's quota has an offset in the consumer's first \
+                         period, so write when that was, as since: 2026-11-15T00:00:00Z",
+                    ));
+                }
+                consumers.push(Consumer {
+                    id: config.id.to_shared(),
+                    plan,
+                    since: config.since.map(|Instant3339(since)| since.as_seconds()),
+                    record: record_key(namespace, id),
+                });
+            }
+            Err(rejected) => verdict = Err(rejected),
+        }
+    }
+    verdict.map(|()| consumers)
+}
+
+/// The layout of a record is versioned inside of it, so its key need not be.
+fn record_key(namespace: &str, consumer: &str) -> Box<str> {
+    format!("tollgate/usage/{namespace}/{consumer}").into()
+}
+
+fn compile_keys(
+    consumers: &[ConsumerConfig],
+    pepper: Result<Option<Pepper>, Rejected>,
+    errors: &mut ConfigErrors,
+) -> Result<Keys, Rejected> {
+    let mut keys = Vec::new();
+    let mut places: HashMap<(Scheme, Digest), String> = HashMap::new();
+    let mut verdict = Ok(());
+    let has_pepper = !matches!(pepper, Ok(None));
+    for (consumer, config) in consumers.iter().enumerate() {
+        for (index, key) in config.keys.iter().enumerate() {
+            let path = format!("usage_plan.consumers[{consumer}].keys[{index}]");
+            let compiled = compile_key(key, consumer, has_pepper, &path, errors);
+            match compiled {
+                Ok((scheme, digest, record)) => {
+                    if let Some(first) = places.get(&(scheme, digest)) {
+                        let message = format!("is the same key as {first}");
+                        verdict = Err(errors.add(path, message));
+                    } else {
+                        places.insert((scheme, digest), path);
+                        keys.push((scheme, digest, record));
+                    }
+                }
+                Err(rejected) => verdict = Err(rejected),
+            }
+        }
+    }
+    verdict?;
+    Ok(Keys::new(keys, pepper?))
+}
+
+fn compile_key(
+    key: &ApiKeyConfig,
+    consumer: usize,
+    has_pepper: bool,
+    path: &str,
+    errors: &mut ConfigErrors,
+) -> Result<(Scheme, Digest, KeyRecord), Rejected> {
+    let (scheme, digest) = match (key.sha256, key.hmac_sha256) {
+        (Some(digest), None) => (Scheme::Sha256, digest),
+        (None, Some(digest)) if has_pepper => (Scheme::HmacSha256, digest),
+        (None, Some(_)) => {
+            return Err(errors.add(
+                format!("{path}.hmac_sha256"),
+                "needs the pepper it was made under: add key: { pepper: { env: NAME } } to \
+                 usage_plan",
+            ));
+        }
+        (None, None) => {
+            return Err(errors.add(path, "found no digest, expected sha256 or hmac_sha256"));
+        }
+        (Some(_), Some(_)) => {
+            return Err(errors.add(path, "found sha256 and hmac_sha256, expected one of them"));
+        }
+    };
+    let not_before = key
+        .not_before
+        .map_or(Timestamp::default(), |Instant3339(at)| at);
+    let expires = key
+        .expires
+        .map_or(Timestamp::from_nanos(u64::MAX), |Instant3339(at)| at);
+    if expires <= not_before {
+        return Err(errors.add(
+            format!("{path}.expires"),
+            "is not after not_before, so the key would never be valid",
+        ));
+    }
+    let consumer = u32::try_from(consumer)
+        .map_err(|_| errors.add("usage_plan.consumers", "found more consumers than 2^32"))?;
+    Ok((
+        scheme,
+        digest,
+        KeyRecord {
+            consumer,
+            not_before,
+            expires,
+        },
+    ))
+}
+
+fn compile_pepper(config: &KeyConfig, cx: &mut Compile<'_>) -> Result<Option<Pepper>, Rejected> {
+    let Some(pepper) = &config.pepper else {
+        return Ok(None);
+    };
+    let secret = cx.environment.variable(&pepper.env);
+    secret
+        .as_deref()
+        .and_then(|secret| Pepper::new(secret.as_bytes()))
+        .map(Some)
+        .ok_or_else(|| {
+            cx.errors.add(
+                "usage_plan.key.pepper.env",
+                format!(
+                    "the environment variable {} is not set or empty: hand it to the plugin by \
+                 vm_config.environment_variables in Envoy, by vmConfig.env in Istio",
+                    quote(&pepper.env)
+                ),
+            )
+        })
+}
+
+fn check_key_config(config: &KeyConfig, errors: &mut ConfigErrors) -> Result<(), Rejected> {
+    let mut verdict = Ok(());
+    if !config
+        .realm
+        .bytes()
+        .all(|byte| byte == b' ' || byte.is_ascii_graphic())
+    {
+        verdict = Err(errors.add("usage_plan.key.realm", "expected printable ASCII"));
+    }
+    for (place, name) in [("query", &config.query), ("cookie", &config.cookie)] {
+        if name.as_ref().is_some_and(String::is_empty) {
+            verdict = Err(errors.add(
+                format!("usage_plan.key.{place}"),
+                "is empty, expected the name under which the key is sent",
+            ));
+        }
+    }
+    verdict
+}
+
+fn check_retry_after(most: Duration, errors: &mut ConfigErrors) -> Result<Duration, Rejected> {
+    if most < Duration::from_secs(1) {
+        return Err(errors.add(
+            "usage_plan.retry_after_max",
+            "is less than 1s, the least that Retry-After can say",
+        ));
+    }
+    Ok(most)
+}

@@ -1,0 +1,319 @@
+//! A plan, compiled: what it allows and the limits that it sets.
+
+use std::num::{NonZeroU32, NonZeroU64};
+use std::sync::Arc;
+use std::time::Duration;
+
+use tollgate_calendar::{Calendar, Settings};
+use tollgate_core::apis::{ApiId, ApiTable, PatternTable};
+use tollgate_core::config::{ConfigErrors, Rejected, key_path, quote};
+use tollgate_core::limit_headers::LimitName;
+use tollgate_core::name::Name;
+use tollgate_core::policy::Plan as PlanFact;
+use tollgate_gcra::Bucket;
+
+use crate::config::{BucketConfig, PlanConfig, QuotaConfig, ThrottleConfig};
+use crate::record::LimitId;
+
+/// A plan.
+pub(crate) struct Plan {
+    pub(crate) fact: PlanFact,
+    /// The APIs it includes, sorted; all if absent.
+    apis: Option<Vec<ApiId>>,
+    /// The bucket of each consumer.
+    pub(crate) throttle: Option<Throttle>,
+    /// Buckets of their own for some methods and paths.
+    pub(crate) methods: PatternTable<MethodThrottle>,
+    pub(crate) quotas: Vec<Quota>,
+}
+
+/// A bucket, under the name that clients see.
+#[derive(Clone, Debug)]
+pub(crate) struct Throttle {
+    pub(crate) id: LimitId,
+    pub(crate) name: LimitName,
+    pub(crate) bucket: Bucket,
+    /// The time from empty to full.
+    pub(crate) window: Duration,
+}
+
+/// The bucket of a method or path.
+#[derive(Clone, Debug)]
+pub(crate) struct MethodThrottle {
+    pub(crate) throttle: Throttle,
+    pub(crate) replaces_plan: bool,
+}
+
+/// A quota, under the name that clients see.
+#[derive(Clone, Debug)]
+pub(crate) struct Quota {
+    pub(crate) id: LimitId,
+    pub(crate) name: LimitName,
+    pub(crate) limit: u64,
+    /// What is taken off the limit in a consumer's first window.
+    pub(crate) offset: u64,
+    pub(crate) calendar: Calendar,
+}
+
+/// A record counts its buckets in a byte; a plan with more is a mistake anyway.
+const MOST_METHODS: usize = 100;
+const MOST_QUOTAS: usize = 8;
+
+impl Plan {
+    /// Compiles a plan. `index` is its place among all, `name` its name.
+    pub(crate) fn compile(
+        index: usize,
+        name: &str,
+        config: PlanConfig,
+        apis: &ApiTable,
+        errors: &mut ConfigErrors,
+    ) -> Result<Plan, Rejected> {
+        let path = key_path("usage_plan.plans", name);
+        let name = name
+            .parse::<Name>()
+            .map_err(|error| errors.add(&*path, error.to_string()));
+        let included = config
+            .apis
+            .map(|names| resolve_apis(&names, &path, apis, errors))
+            .transpose();
+        let throttle = config
+            .throttle
+            .map(|throttle| compile_throttle(throttle, &path, errors));
+        let quotas = compile_quotas(&config.quota.0, &path, errors);
+        let (throttle, methods) = match throttle.transpose()? {
+            Some((throttle, methods)) => (Some(throttle), methods),
+            None => (None, PatternTable::default()),
+        };
+        let fact = PlanFact {
+            index: u16::try_from(index)
+                .map_err(|_| errors.add("usage_plan.plans", "found more than 65535 plans"))?,
+            name: name?.to_shared(),
+        };
+        Ok(Plan {
+            fact,
+            apis: included?,
+            throttle,
+            methods,
+            quotas: quotas?,
+        })
+    }
+
+    /// Whether the plan's consumers may use this API. Where the plan names APIs, a request that
+    /// belongs to none is not included.
+    pub(crate) fn includes(&self, api: Option<ApiId>) -> bool {
+        match (&self.apis, api) {
+            (None, _) => true,
+            (Some(included), Some(api)) => included.binary_search(&api).is_ok(),
+            (Some(_), None) => false,
+        }
+    }
+
+    /// Whether charging a request needs the consumer's record.
+    pub(crate) fn is_limited(&self) -> bool {
+        self.throttle.is_some() || !self.quotas.is_empty()
+    }
+
+    /// Whether a request's path decides on its limits.
+    pub(crate) fn reads_paths(&self) -> bool {
+        !self.methods.is_empty()
+    }
+
+    pub(crate) fn has_offset(&self) -> bool {
+        self.quotas.iter().any(|quota| quota.offset > 0)
+    }
+}
+
+fn resolve_apis(
+    names: &[Name],
+    path: &str,
+    apis: &ApiTable,
+    errors: &mut ConfigErrors,
+) -> Result<Vec<ApiId>, Rejected> {
+    let mut included = Vec::with_capacity(names.len());
+    let mut verdict = Ok(());
+    for (index, name) in names.iter().enumerate() {
+        match apis.resolve(name.as_str(), format!("{path}.apis[{index}]"), errors) {
+            Ok(id) => included.push(id),
+            Err(rejected) => verdict = Err(rejected),
+        }
+    }
+    included.sort_unstable();
+    included.dedup();
+    verdict.map(|()| included)
+}
+
+fn compile_throttle(
+    config: ThrottleConfig,
+    path: &str,
+    errors: &mut ConfigErrors,
+) -> Result<(Throttle, PatternTable<MethodThrottle>), Rejected> {
+    let path = format!("{path}.throttle");
+    let throttle = compile_bucket(&config.bucket, "throttle", &path, errors);
+    let mut methods = Vec::with_capacity(config.methods.len());
+    let mut verdict = Ok(());
+    if config.methods.len() > MOST_METHODS {
+        let message = format!(
+            "found {}, expected at most {MOST_METHODS}",
+            config.methods.len()
+        );
+        verdict = Err(errors.add(format!("{path}.methods"), message));
+    }
+    for (pattern, own) in config.methods {
+        let place = key_path(&format!("{path}.methods"), &pattern.to_string());
+        match compile_bucket(&own.bucket, &format!("throttle {pattern}"), &place, errors) {
+            Ok(throttle) => {
+                let throttle = MethodThrottle {
+                    throttle,
+                    replaces_plan: own.replaces_plan,
+                };
+                methods.push((pattern, throttle));
+            }
+            Err(rejected) => verdict = Err(rejected),
+        }
+    }
+    let mut ids: Vec<LimitId> = methods
+        .iter()
+        .map(|(_, method)| method.throttle.id)
+        .collect();
+    ids.sort_unstable();
+    if ids.windows(2).any(|pair| matches!(pair, [a, b] if a == b)) {
+        let message =
+            "two patterns share the hash under which usage is kept: write one differently";
+        verdict = Err(errors.add(format!("{path}.methods"), message));
+    }
+    let table = PatternTable::compile(methods).map_err(|mistakes| {
+        let mut found = ConfigErrors::default();
+        for mistake in mistakes {
+            found.add(format!("{path}.methods"), mistake.to_string());
+        }
+        errors.append(found)
+    });
+    verdict?;
+    Ok((throttle?, table?))
+}
+
+fn compile_bucket(
+    config: &BucketConfig,
+    name: &str,
+    path: &str,
+    errors: &mut ConfigErrors,
+) -> Result<Throttle, Rejected> {
+    let rate = config.rate;
+    let burst = match (config.burst, rate.burst) {
+        (Some(_), Some(_)) => {
+            return Err(errors.add(
+                format!("{path}.burst"),
+                "the rate already has a burst: give it in one place",
+            ));
+        }
+        (own, in_rate) => own.or(in_rate).unwrap_or(rate.requests),
+    };
+    let period = u64::try_from(rate.per.as_nanos())
+        .ok()
+        .and_then(NonZeroU64::new);
+    let bucket = period
+        .ok_or_else(|| "the rate's period is too long".to_owned())
+        .and_then(|period| {
+            Bucket::new(rate.requests, period, burst).map_err(|error| error.to_string())
+        })
+        .map_err(|message| errors.add(path, message))?;
+    let name = LimitName::new(name).map_err(|error| errors.add(path, error.to_string()))?;
+    Ok(Throttle {
+        id: LimitId::of(name.as_str()),
+        window: window(&bucket, burst),
+        name,
+        bucket,
+    })
+}
+
+fn window(bucket: &Bucket, burst: NonZeroU32) -> Duration {
+    Duration::from_nanos(
+        bucket
+            .interval_ns()
+            .get()
+            .saturating_mul(u64::from(burst.get())),
+    )
+}
+
+fn compile_quotas(
+    configs: &[QuotaConfig],
+    path: &str,
+    errors: &mut ConfigErrors,
+) -> Result<Vec<Quota>, Rejected> {
+    let mut quotas: Vec<Quota> = Vec::with_capacity(configs.len());
+    let mut verdict = Ok(());
+    if configs.len() > MOST_QUOTAS {
+        let message = format!(
+            "found {} quotas, expected at most {MOST_QUOTAS}",
+            configs.len()
+        );
+        verdict = Err(errors.add(format!("{path}.quota"), message));
+    }
+    for (index, config) in configs.iter().enumerate() {
+        let place = match configs {
+            [_] => format!("{path}.quota"),
+            _ => format!("{path}.quota[{index}]"),
+        };
+        match compile_quota(config, &place, errors) {
+            Ok(quota) if quotas.iter().any(|other| other.id == quota.id) => {
+                let message = format!(
+                    "a second quota is named {}: give one of them a name of its own",
+                    quote(quota.name.as_str())
+                );
+                verdict = Err(errors.add(format!("{place}.name"), message));
+            }
+            Ok(quota) => quotas.push(quota),
+            Err(rejected) => verdict = Err(rejected),
+        }
+    }
+    verdict.map(|()| quotas)
+}
+
+fn compile_calendar(
+    config: &QuotaConfig,
+    path: &str,
+    errors: &mut ConfigErrors,
+) -> Result<Calendar, Rejected> {
+    let settings = Settings {
+        period: config.period.0,
+        offset: config.utc_offset.map(|offset| offset.0).unwrap_or_default(),
+        week_start: config.week_start.map(|day| day.0),
+        anchor_day: config.anchor_day,
+        anchor_month: config.anchor_month,
+    };
+    Calendar::new(settings).map_err(|invalid| {
+        let mut mistakes = ConfigErrors::default();
+        for mistake in invalid.mistakes() {
+            mistakes.add(key_path(path, mistake.field()), mistake.to_string());
+        }
+        errors.append(mistakes)
+    })
+}
+
+fn compile_quota(
+    config: &QuotaConfig,
+    path: &str,
+    errors: &mut ConfigErrors,
+) -> Result<Quota, Rejected> {
+    let period = config.period.0;
+    let name: Arc<str> = match &config.name {
+        Some(name) => name.to_shared(),
+        None => period.name().into(),
+    };
+    let calendar = compile_calendar(config, path, errors);
+    let name = LimitName::new(&*name).map_err(|error| errors.add(path, error.to_string()))?;
+    if config.offset > config.limit {
+        let message = format!(
+            "found {}, expected at most the quota's limit, {}",
+            config.offset, config.limit
+        );
+        return Err(errors.add(format!("{path}.offset"), message));
+    }
+    Ok(Quota {
+        id: LimitId::of(name.as_str()),
+        name,
+        limit: config.limit,
+        offset: config.offset,
+        calendar: calendar?,
+    })
+}

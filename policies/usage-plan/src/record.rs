@@ -1,0 +1,222 @@
+//! What is stored of a consumer: its buckets and quotas, in one entry, so that a request is charged
+//! to all of them or to none by a single compare-and-swap.
+//!
+//! Layout, little-endian: the version `1`; the number of buckets and of quotas, a byte each; a
+//! bucket as id (4) and theoretical arrival time in ns (8); a quota as id (4), start (8) and end (8)
+//! of its window in Unix seconds, used (8).
+
+/// Tells limits apart across configurations: a hash of the limit's name in its plan.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct LimitId(u32);
+
+impl LimitId {
+    /// FNV-1a, which stays the same from build to build.
+    pub(crate) fn of(name: &str) -> Self {
+        let hash = name.bytes().fold(0x811c_9dc5_u32, |hash, byte| {
+            (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193)
+        });
+        LimitId(hash)
+    }
+}
+
+/// The usage of one consumer.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Record {
+    buckets: Vec<StoredBucket>,
+    quotas: Vec<StoredQuota>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct StoredBucket {
+    id: LimitId,
+    tat: u64,
+}
+
+/// What has been used of a quota in one window.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct StoredQuota {
+    pub(crate) id: LimitId,
+    /// The window's first second.
+    pub(crate) start: i64,
+    /// The first second behind the window.
+    pub(crate) end: i64,
+    pub(crate) used: u64,
+}
+
+const VERSION: u8 = 1;
+
+impl Record {
+    /// Reads an entry. One that is absent, or was written by a version of this code with another
+    /// layout, is like that of a consumer that has not called yet.
+    pub(crate) fn read(bytes: Option<&[u8]>) -> Self {
+        bytes.and_then(parse).unwrap_or_default()
+    }
+
+    pub(crate) fn to_bytes(&self) -> Vec<u8> {
+        let count = |length: usize| u8::try_from(length).unwrap_or(u8::MAX);
+        let (buckets, quotas) = (count(self.buckets.len()), count(self.quotas.len()));
+        let mut bytes = Vec::with_capacity(128);
+        bytes.extend_from_slice(&[VERSION, buckets, quotas]);
+        for bucket in self.buckets.iter().take(usize::from(buckets)) {
+            bytes.extend_from_slice(&bucket.id.0.to_le_bytes());
+            bytes.extend_from_slice(&bucket.tat.to_le_bytes());
+        }
+        for quota in self.quotas.iter().take(usize::from(quotas)) {
+            bytes.extend_from_slice(&quota.id.0.to_le_bytes());
+            bytes.extend_from_slice(&quota.start.to_le_bytes());
+            bytes.extend_from_slice(&quota.end.to_le_bytes());
+            bytes.extend_from_slice(&quota.used.to_le_bytes());
+        }
+        bytes
+    }
+
+    /// The theoretical arrival time of a bucket; 0, a full bucket, if there is none.
+    pub(crate) fn tat(&self, id: LimitId) -> u64 {
+        self.buckets
+            .iter()
+            .find(|bucket| bucket.id == id)
+            .map_or(0, |bucket| bucket.tat)
+    }
+
+    pub(crate) fn set_tat(&mut self, id: LimitId, tat: u64) {
+        match self.buckets.iter_mut().find(|bucket| bucket.id == id) {
+            Some(bucket) => bucket.tat = tat,
+            None => self.buckets.push(StoredBucket { id, tat }),
+        }
+    }
+
+    pub(crate) fn quota(&self, id: LimitId) -> Option<StoredQuota> {
+        self.quotas.iter().find(|quota| quota.id == id).copied()
+    }
+
+    pub(crate) fn set_quota(&mut self, quota: StoredQuota) {
+        match self.quotas.iter_mut().find(|stored| stored.id == quota.id) {
+            Some(stored) => *stored = quota,
+            None => self.quotas.push(quota),
+        }
+    }
+
+    /// Drops what nobody needs any more: buckets that are full again, and quotas that the plan does
+    /// not have and whose window is over. So a record stays as small as its plan, whatever the
+    /// configurations before had.
+    pub(crate) fn prune(
+        &mut self,
+        now_nanos: u64,
+        now_seconds: i64,
+        has_quota: impl Fn(LimitId) -> bool,
+    ) {
+        self.buckets.retain(|bucket| bucket.tat > now_nanos);
+        self.quotas
+            .retain(|quota| has_quota(quota.id) || quota.end > now_seconds);
+    }
+}
+
+fn parse(bytes: &[u8]) -> Option<Record> {
+    let ([version, buckets, quotas], mut rest) = bytes.split_first_chunk::<3>()?;
+    if *version != VERSION {
+        return None;
+    }
+    let mut record = Record::default();
+    for _ in 0..*buckets {
+        let (id, behind) = rest.split_first_chunk()?;
+        let (tat, behind) = behind.split_first_chunk()?;
+        rest = behind;
+        let (id, tat) = (LimitId(u32::from_le_bytes(*id)), u64::from_le_bytes(*tat));
+        record.buckets.push(StoredBucket { id, tat });
+    }
+    for _ in 0..*quotas {
+        let (id, behind) = rest.split_first_chunk()?;
+        let (start, behind) = behind.split_first_chunk()?;
+        let (end, behind) = behind.split_first_chunk()?;
+        let (used, behind) = behind.split_first_chunk()?;
+        rest = behind;
+        record.quotas.push(StoredQuota {
+            id: LimitId(u32::from_le_bytes(*id)),
+            start: i64::from_le_bytes(*start),
+            end: i64::from_le_bytes(*end),
+            used: u64::from_le_bytes(*used),
+        });
+    }
+    rest.is_empty().then_some(record)
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn record() -> impl Strategy<Value = Record> {
+        let buckets = proptest::collection::vec((any::<u32>(), any::<u64>()), 0..9);
+        let quotas = proptest::collection::vec(
+            (any::<u32>(), any::<i64>(), any::<i64>(), any::<u64>()),
+            0..5,
+        );
+        (buckets, quotas).prop_map(|(buckets, quotas)| Record {
+            buckets: buckets
+                .into_iter()
+                .map(|(id, tat)| StoredBucket {
+                    id: LimitId(id),
+                    tat,
+                })
+                .collect(),
+            quotas: quotas
+                .into_iter()
+                .map(|(id, start, end, used)| StoredQuota {
+                    id: LimitId(id),
+                    start,
+                    end,
+                    used,
+                })
+                .collect(),
+        })
+    }
+
+    proptest! {
+        #[test]
+        fn records_round_trip(record in record()) {
+            prop_assert_eq!(Record::read(Some(&record.to_bytes())), record);
+        }
+
+        #[test]
+        fn any_bytes_are_read(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
+            let _ = Record::read(Some(&bytes));
+        }
+    }
+
+    #[test]
+    fn what_this_version_did_not_write_is_an_empty_record() {
+        let mut other = Record::default();
+        other.set_tat(LimitId::of("throttle"), 5);
+        let mut bytes = other.to_bytes();
+        bytes[0] = 2;
+        for unreadable in [None, Some(&[][..]), Some(&bytes), Some(&bytes[..5])] {
+            assert_eq!(Record::read(unreadable), Record::default());
+        }
+    }
+
+    #[test]
+    fn what_is_over_is_dropped() {
+        let (day, gone, later) = (
+            LimitId::of("day"),
+            LimitId::of("gone"),
+            LimitId::of("later"),
+        );
+        let mut record = Record::default();
+        record.set_tat(day, 10);
+        record.set_tat(gone, 9);
+        for (id, end) in [(day, 5), (gone, 5), (later, 50)] {
+            record.set_quota(StoredQuota {
+                id,
+                start: 0,
+                end,
+                used: 1,
+            });
+        }
+        record.prune(9, 9, |id| id == day);
+        assert_eq!((record.tat(day), record.tat(gone)), (10, 0));
+        assert_eq!(record.buckets.len(), 1);
+        assert!(record.quota(day).is_some() && record.quota(later).is_some());
+        assert!(record.quota(gone).is_none());
+    }
+}

@@ -1,0 +1,189 @@
+//! What a configuration may say, and how mistakes in it are reported.
+
+use super::*;
+
+fn mistakes(config: &Value) -> Vec<String> {
+    let errors = Plugin::start(config)
+        .err()
+        .expect("a configuration with mistakes");
+    errors.iter().map(ToString::to_string).collect()
+}
+
+fn assert_mistakes(config: &Value, expected: &[&str]) {
+    let found = mistakes(config);
+    for expected in expected {
+        assert!(
+            found.iter().any(|message| message.starts_with(expected)),
+            "{expected}\nnot in\n{found:#?}"
+        );
+    }
+    assert_eq!(found.len(), expected.len(), "{found:#?}");
+}
+
+#[test]
+fn the_documented_example_is_valid() {
+    start(&json!({
+        "apis": [
+            { "name": "accounts-v1", "match": [{ "hosts": ["api.bank.example"], "path": "/v1/accounts/**", "methods": ["GET", "POST"] }] },
+            { "name": "payments-v2", "match": [{ "path": "/v2/payments/**" }] },
+        ],
+        "usage_plan": {
+            "key": { "header": "x-api-key", "query": "api_key" },
+            "plans": {
+                "gold": { "throttle": { "rate": "1000/s", "burst": 2000 }, "quota": { "limit": 1e7, "period": "month" }, "apis": ["accounts-v1", "payments-v2"] },
+                "bronze": { "throttle": { "rate": "10/s", "burst": 20, "methods": { "POST /v1/accounts/**": "1/s" } }, "quota": { "limit": 10000, "period": "day" } },
+            },
+            "consumers": [
+                { "id": "acme", "plan": "gold", "keys": [{ "sha256": sha256("k"), "expires": "2027-06-30T00:00:00Z" }] },
+            ],
+        },
+    }));
+}
+
+#[test]
+fn shapes_are_checked() {
+    assert_mistakes(
+        &config(
+            json!({
+                "throttle": { "rate": "fast", "burst": 0, "methods": { "GET": { "rate": 5 }, "post /x": "1/s" } },
+                "quota": { "limit": "many", "period": "fortnight" },
+                "aps": [],
+            }),
+            json!({ "mode": "dry", "key": { "headers": "x" } }),
+        ),
+        &[
+            "usage_plan.mode: unknown value \"dry\", expected one of enforce, shadow",
+            "usage_plan.key.headers: unknown field, did you mean \"header\"?",
+            "usage_plan.plans.gold.aps: unknown field, did you mean \"apis\"?",
+            "usage_plan.plans.gold.quota.limit: found the text \"many\", expected a whole number",
+            "usage_plan.plans.gold.quota.period: unknown period \"fortnight\", expected one of minute, hour, day, week, month, year",
+            "usage_plan.plans.gold.throttle.burst: found 0, expected 1 to 4294967295",
+            "usage_plan.plans.gold.throttle.methods.GET.rate: the rate \"5\" has no period, write \"5/s\"",
+            "usage_plan.plans.gold.throttle.methods[\"post /x\"]: methods are case-sensitive, write \"POST\"",
+            "usage_plan.plans.gold.throttle.rate: \"fast\" is not a rate",
+        ],
+    );
+}
+
+#[test]
+fn names_must_exist() {
+    assert_mistakes(
+        &config(
+            json!({ "apis": ["accounts-v1", "acounts-v1"] }),
+            json!({
+                "consumers": [
+                    { "id": "acme", "plan": "golf", "keys": [] },
+                    { "id": "acme", "plan": "gold", "keys": [] },
+                    { "id": "a b", "plan": "gold" },
+                ],
+            }),
+        ),
+        &["usage_plan.consumers[2].id: found \"a b\", expected a name"],
+    );
+    assert_mistakes(
+        &config(
+            json!({ "apis": ["accounts-v1", "acounts-v1"] }),
+            json!({
+                "anonymous": { "plan": "silver" },
+                "consumers": [
+                    { "id": "acme", "plan": "golf", "keys": [] },
+                    { "id": "acme", "plan": "gold", "keys": [] },
+                ],
+            }),
+        ),
+        &[
+            "usage_plan.plans.gold.apis[1]: unknown API \"acounts-v1\", did you mean \"accounts-v1\"?",
+            "usage_plan.consumers[0].plan: unknown plan \"golf\", did you mean \"gold\"?",
+            "usage_plan.consumers[1].id: \"acme\" is already the id of usage_plan.consumers[0]",
+            "usage_plan.anonymous.plan: unknown plan \"silver\", expected gold",
+        ],
+    );
+}
+
+#[test]
+fn keys_are_checked_and_not_repeated() {
+    let config = config(
+        json!({}),
+        json!({ "consumers": [{ "id": "acme", "plan": "gold", "keys": [
+            key("a"),
+            key("a"),
+            {},
+            { "sha256": sha256("b"), "hmac_sha256": sha256("b") },
+            { "hmac_sha256": sha256("c") },
+            { "sha256": sha256("d"), "not_before": "2026-01-02T00:00:00Z", "expires": "2026-01-02T00:00:00Z" },
+        ]}] }),
+    );
+    assert_mistakes(
+        &config,
+        &[
+            "usage_plan.consumers[0].keys[1]: is the same key as usage_plan.consumers[0].keys[0]",
+            "usage_plan.consumers[0].keys[2]: found no digest, expected sha256 or hmac_sha256",
+            "usage_plan.consumers[0].keys[3]: found sha256 and hmac_sha256, expected one of them",
+            "usage_plan.consumers[0].keys[4].hmac_sha256: needs the pepper",
+            "usage_plan.consumers[0].keys[5].expires: is not after not_before",
+        ],
+    );
+    let secret = "sk_live_4242424242424242";
+    let pasted = super::config(
+        json!({}),
+        json!({ "consumers": [{ "id": "acme", "plan": "gold", "keys": [{ "sha256": secret }] }] }),
+    );
+    let found = mistakes(&pasted).join("\n");
+    assert!(
+        found.contains("expected the 64 hexadecimal digits") && !found.contains(secret),
+        "{found}"
+    );
+}
+
+#[test]
+fn limits_are_checked() {
+    assert_mistakes(
+        &config(
+            json!({
+                "throttle": { "rate": "10r/s burst=20", "burst": 5, "methods": { "GET /a/{x}": "1/s", "GET /a/*": "1/s" } },
+                "quota": [
+                    { "limit": 1, "period": "day", "anchor_day": 3 },
+                    { "limit": 1, "period": "day", "offset": 2 },
+                    { "limit": 1, "period": "hour" },
+                    { "limit": 2, "period": "hour" },
+                ],
+            }),
+            json!({ "retry_after_max": "10ms" }),
+        ),
+        &[
+            "usage_plan.plans.gold.throttle.burst: the rate already has a burst",
+            "usage_plan.plans.gold.throttle.methods",
+            "usage_plan.plans.gold.quota[0]",
+            "usage_plan.plans.gold.quota[1].offset: found 2, expected at most the quota's limit, 1",
+            "usage_plan.plans.gold.quota[3].name: a second quota is named \"hour\"",
+            "usage_plan.retry_after_max: is less than 1s",
+        ],
+    );
+    let offset = config(
+        json!({ "quota": { "limit": 5, "period": "day", "offset": 1 } }),
+        json!({}),
+    );
+    assert_mistakes(&offset, &["usage_plan.consumers[0].since: is missing"]);
+}
+
+#[test]
+fn a_section_that_would_refuse_everybody_is_a_mistake() {
+    assert_mistakes(
+        &json!({ "usage_plan": { "plans": { "gold": {} } } }),
+        &["usage_plan: neither consumers nor an anonymous plan are given"],
+    );
+}
+
+#[test]
+fn sections_of_other_plugins_are_named() {
+    let mut other = config(json!({}), json!({}));
+    other["jwt_authz"] = json!({});
+    other["usage_plam"] = json!({});
+    assert_mistakes(
+        &other,
+        &[
+            "jwt_authz: test.wasm has no such section, expected one of apis, paths, limit_headers, telemetry, usage_plan; if this is a policy of another plugin, load tollgate.wasm, which has all, or jwt-authz.wasm",
+            "usage_plam: test.wasm has no such section, did you mean \"usage_plan\"?",
+        ],
+    );
+}

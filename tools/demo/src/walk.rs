@@ -1,0 +1,209 @@
+//! The walk: each request that shows an outcome, and what it has to be.
+
+use tollgate_tests::Reply;
+
+use crate::gateway::Gateway;
+use crate::show::{self, Style};
+
+/// A request and the answer that it must get.
+struct Stop {
+    title: &'static str,
+    method: http::Method,
+    path: &'static str,
+    key: Option<&'static str>,
+    /// How often the request is sent; the last answer is shown and checked.
+    times: usize,
+    status: u16,
+    /// The kind of the problem, if the answer is one.
+    kind: Option<&'static str>,
+    /// Where the expected figures come from.
+    why: &'static str,
+}
+
+const GET: Stop = Stop {
+    title: "",
+    method: http::Method::GET,
+    path: "/v1/accounts/42",
+    key: None,
+    times: 1,
+    status: 200,
+    kind: None,
+    why: "",
+};
+
+const STOPS: &[Stop] = &[
+    Stop {
+        title: "Admitted",
+        key: Some("acme-demo-key"),
+        why: "acme is on the plan gold. The upstream learns who calls, not the key.",
+        ..GET
+    },
+    Stop {
+        title: "No key needed",
+        path: "/status",
+        why: "The API status is in the plan of anonymous callers.",
+        ..GET
+    },
+    Stop {
+        title: "No key",
+        status: 401,
+        kind: Some("credentials-missing"),
+        why: "The API accounts-v1 is not.",
+        ..GET
+    },
+    Stop {
+        title: "Wrong key",
+        key: Some("a-guess"),
+        status: 401,
+        kind: Some("api-key-unknown"),
+        why: "Nobody has this key.",
+        ..GET
+    },
+    Stop {
+        title: "Expired key",
+        key: Some("acme-demo-key-of-2025"),
+        status: 401,
+        kind: Some("api-key-expired"),
+        why: "acme had it until the end of 2025.",
+        ..GET
+    },
+    Stop {
+        title: "Two keys",
+        path: "/v1/accounts/42?api_key=bolt-demo-key",
+        key: Some("acme-demo-key"),
+        status: 400,
+        kind: Some("api-key-repeated"),
+        why: "One in the header, one in the query.",
+        ..GET
+    },
+    Stop {
+        title: "Not entitled",
+        path: "/v1/payments/7",
+        key: Some("bolt-demo-key"),
+        status: 403,
+        kind: Some("api-not-in-plan"),
+        why: "bolt is on the plan bronze, which includes accounts-v1 only.",
+        ..GET
+    },
+    Stop {
+        title: "Not entitled, in disguise",
+        path: "/v1/accounts/../payments/7",
+        key: Some("bolt-demo-key"),
+        status: 403,
+        kind: Some("api-not-in-plan"),
+        why: "A path is judged by what it means.",
+        ..GET
+    },
+    Stop {
+        title: "Throttled",
+        method: http::Method::POST,
+        key: Some("bolt-demo-key"),
+        times: 2,
+        status: 429,
+        kind: Some("throttled"),
+        why: "bronze allows one POST in 6 seconds; this is the second at once.",
+        ..GET
+    },
+    Stop {
+        title: "Quota spent",
+        key: Some("curio-demo-key"),
+        times: 4,
+        status: 429,
+        kind: Some("quota-exceeded"),
+        why: "curio is on the plan trial: three requests a month; this is the fourth.",
+        ..GET
+    },
+];
+
+/// Walks past all stops, and gives what was different from what it had to be.
+pub(crate) async fn walk(style: &Style, gateway: &Gateway) -> Vec<String> {
+    let mut different = Vec::new();
+    for stop in STOPS {
+        let mut last = None;
+        for _ in 0..stop.times {
+            last = Some(send(stop, gateway).await);
+        }
+        let Some(reply) = last else { continue };
+        let mistakes = stop.check(&reply);
+        show::stop(
+            style,
+            stop.title,
+            stop.why,
+            &request_line(stop, gateway),
+            &reply,
+            &mistakes,
+        );
+        different.extend(
+            mistakes
+                .into_iter()
+                .map(|mistake| format!("{}: {mistake}", stop.title)),
+        );
+    }
+    different
+}
+
+async fn send(stop: &Stop, gateway: &Gateway) -> Reply {
+    let request = gateway.client().request(stop.method.clone(), stop.path);
+    match stop.key {
+        Some(key) => request.header("x-api-key", key).send().await,
+        None => request.send().await,
+    }
+}
+
+/// The request as curl sends it.
+fn request_line(stop: &Stop, gateway: &Gateway) -> String {
+    let mut line = "curl".to_owned();
+    if stop.path.contains("..") {
+        line.push_str(" --path-as-is");
+    }
+    if stop.method != http::Method::GET {
+        line.push_str(&format!(" -X {}", stop.method));
+    }
+    if let Some(key) = stop.key {
+        line.push_str(&format!(" -H 'x-api-key: {key}'"));
+    }
+    line.push_str(&format!(" '{}{}'", gateway.url(), stop.path));
+    line
+}
+
+impl Stop {
+    fn check(&self, reply: &Reply) -> Vec<String> {
+        let mut mistakes = Vec::new();
+        if reply.status != self.status {
+            mistakes.push(format!(
+                "expected the status {}, found {}",
+                self.status, reply.status
+            ));
+        }
+        match self.kind {
+            Some(kind) => self.check_problem(kind, reply, &mut mistakes),
+            None if reply.json()["api_key"] != serde_json::Value::Null => {
+                mistakes.push("the key has reached the upstream".to_owned());
+            }
+            None => {}
+        }
+        if reply.header("x-request-id").is_none() {
+            mistakes.push("the response has no x-request-id".to_owned());
+        }
+        mistakes
+    }
+
+    fn check_problem(&self, kind: &str, reply: &Reply, mistakes: &mut Vec<String>) {
+        if reply.header("content-type") != Some("application/problem+json") {
+            mistakes.push("the answer is not application/problem+json".to_owned());
+            return;
+        }
+        let found = &reply.json()["kind"];
+        if found != kind {
+            mistakes.push(format!("expected the problem {kind}, found {found}"));
+        }
+        let needed = match self.status {
+            401 => "www-authenticate",
+            429 => "retry-after",
+            _ => return,
+        };
+        if reply.header(needed).is_none() {
+            mistakes.push(format!("the answer has no {needed}"));
+        }
+    }
+}
