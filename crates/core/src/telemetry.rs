@@ -1,9 +1,9 @@
 //! What operators see of every decision: counters with labels, and filter state for access logs.
 
 use std::cell::RefCell;
-use std::collections::HashMap;
 
 use deserr::Deserr;
+use hashbrown::HashMap;
 
 use crate::apis::{ApiId, ApiTable};
 use crate::config::ConfigErrors;

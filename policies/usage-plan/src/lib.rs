@@ -41,7 +41,7 @@ pub use config::UsagePlanConfig;
 use config::{KeyConfig, OnContention};
 use credential::{Places, Presented};
 use keys::{Keys, Validity};
-use meter::{Exhausted, Limits, Refusal};
+use meter::{Charge, Exhausted, Limits, Refusal};
 use plan::{Plan, Throttle};
 use problems::*;
 use record::Record;
@@ -128,9 +128,9 @@ impl Policy for UsagePlan {
 
 impl UsagePlan {
     fn authenticate<H: Host>(&self, stream: &mut Stream, x: &mut Exchange<'_, H>) -> StepResult {
-        let presented = self.places.find(x.request, &x.path);
+        let identified = self.identify(self.places.find(x.request, &x.path), x);
         self.strip_key(x);
-        match self.identify(presented, x) {
+        match identified {
             Ok(caller) => {
                 stream.caller = caller;
                 self.note_caller(caller, x);
@@ -142,7 +142,7 @@ impl UsagePlan {
 
     fn identify<H: Host>(
         &self,
-        presented: Presented,
+        presented: Presented<'_>,
         x: &Exchange<'_, H>,
     ) -> Result<Caller, Problem> {
         let key = match presented {
@@ -210,12 +210,19 @@ impl UsagePlan {
         };
         let now = x.now;
         let charged = update(x.host, &consumer.record, ATTEMPTS, |bytes| {
-            let before = Record::read(bytes);
-            let (after, refusal) = meter::charge(&before, &limits, now);
-            let outcome = (meter::statuses(&after, &limits, now), refusal);
-            match after == before {
-                true => Update::Keep(outcome),
-                false => Update::Write(after.to_bytes(), outcome),
+            let mut record = Record::read(bytes);
+            let charge = meter::charge(&mut record, &limits, now);
+            let statuses = meter::statuses(&record, &limits, now);
+            match charge {
+                Charge::Refused {
+                    refusal,
+                    settled: false,
+                } => Update::Keep((statuses, Some(refusal))),
+                Charge::Refused {
+                    refusal,
+                    settled: true,
+                } => Update::Write(record.to_bytes(), (statuses, Some(refusal))),
+                Charge::Admitted => Update::Write(record.to_bytes(), (statuses, None)),
             }
         });
         match charged {

@@ -34,24 +34,52 @@ pub(crate) enum Exhausted {
     Quota,
 }
 
-/// Charges one request at `now` to all limits, or says which is the first that does not admit it;
-/// then none is charged. Gives the record that is to be kept in either case.
-pub(crate) fn charge(
-    before: &Record,
-    limits: &Limits<'_>,
-    now: Timestamp,
-) -> (Record, Option<Refusal>) {
-    match try_charge(before, limits, now) {
-        Ok(after) => (after, None),
-        Err(refusal) => (settled(before, limits, now), Some(refusal)),
-    }
+/// What came of a charge.
+#[derive(Debug, PartialEq)]
+pub(crate) enum Charge {
+    /// Every limit was charged; the record has changed.
+    Admitted,
+    /// No limit was charged.
+    Refused {
+        refusal: Refusal,
+        /// Whether the record has changed all the same and must be stored.
+        settled: bool,
+    },
 }
 
-fn try_charge(before: &Record, limits: &Limits<'_>, now: Timestamp) -> Result<Record, Refusal> {
-    let mut after = before.clone();
+/// Charges one request at `now` to all limits, or finds the first that does not admit it; then none
+/// is charged.
+pub(crate) fn charge(record: &mut Record, limits: &Limits<'_>, now: Timestamp) -> Charge {
+    if let Err(refusal) = check(record, limits, now) {
+        return Charge::Refused {
+            refusal,
+            settled: settle(record, limits, now),
+        };
+    }
     for throttle in limits.throttles.into_iter().flatten() {
-        let tat = before.tat(throttle.id);
-        let admitted = throttle
+        let tat = record.tat(throttle.id);
+        if let Ok(admitted) = throttle.bucket.check(tat, now.as_nanos(), 1) {
+            record.set_tat(throttle.id, admitted.tat);
+        }
+    }
+    for quota in limits.quotas {
+        let stored = current(quota, record, now);
+        record.set_quota(StoredQuota {
+            used: stored.used.saturating_add(1),
+            ..stored
+        });
+    }
+    record.prune(now.as_nanos(), now.as_seconds(), |id| {
+        limits.quotas.iter().any(|quota| quota.id == id)
+    });
+    Charge::Admitted
+}
+
+/// Whether every limit admits a request. Nothing is changed.
+fn check(record: &Record, limits: &Limits<'_>, now: Timestamp) -> Result<(), Refusal> {
+    for throttle in limits.throttles.into_iter().flatten() {
+        let tat = record.tat(throttle.id);
+        throttle
             .bucket
             .check(tat, now.as_nanos(), 1)
             .map_err(|refused| Refusal {
@@ -59,10 +87,9 @@ fn try_charge(before: &Record, limits: &Limits<'_>, now: Timestamp) -> Result<Re
                 exhausted: Exhausted::Throttle,
                 retry_after: Duration::from_nanos(refused.retry_after_ns.unwrap_or(u64::MAX)),
             })?;
-        after.set_tat(throttle.id, admitted.tat);
     }
     for quota in limits.quotas {
-        let stored = current(quota, before, now);
+        let stored = current(quota, record, now);
         if stored.used >= limit_in(quota, limits.since, &stored) {
             return Err(Refusal {
                 limit: quota.name.clone(),
@@ -70,30 +97,24 @@ fn try_charge(before: &Record, limits: &Limits<'_>, now: Timestamp) -> Result<Re
                 retry_after: until(stored.end, now),
             });
         }
-        after.set_quota(StoredQuota {
-            used: stored.used.saturating_add(1),
-            ..stored
-        });
     }
-    after.prune(now.as_nanos(), now.as_seconds(), |id| {
-        limits.quotas.iter().any(|quota| quota.id == id)
-    });
-    Ok(after)
+    Ok(())
 }
 
-/// The record as it stands after a refusal. A bucket further from full than empty, because the
-/// clock has stepped back or the bucket has shrunk, is made empty: else it would refuse until the
-/// clock has caught up.
-fn settled(before: &Record, limits: &Limits<'_>, now: Timestamp) -> Record {
-    let mut record = before.clone();
+/// Makes a bucket that is further from full than empty an empty one, and says whether there was
+/// such a bucket. That happens when the clock has stepped back or the bucket has shrunk; it would
+/// refuse until the clock has caught up.
+fn settle(record: &mut Record, limits: &Limits<'_>, now: Timestamp) -> bool {
+    let mut settled = false;
     for throttle in limits.throttles.into_iter().flatten() {
-        let tat = before.tat(throttle.id);
+        let tat = record.tat(throttle.id);
         let bounded = throttle.bucket.refund(tat, now.as_nanos(), 0);
         if bounded != tat {
             record.set_tat(throttle.id, bounded);
+            settled = true;
         }
     }
-    record
+    settled
 }
 
 /// How the consumer stands with each limit.
