@@ -1,0 +1,211 @@
+//! The chain, with policies made for the test, on the in-memory host.
+
+use std::cell::RefCell;
+
+use deserr::Deserr;
+use serde_json::{Value, json};
+use tollgate_core::chain;
+use tollgate_core::config::{ConfigErrors, Rejected};
+use tollgate_core::host::Host;
+use tollgate_core::policy::{Callbacks, Compile, Exchange, Policy, Step, StepResult};
+use tollgate_core::problem::{Kind, Problem};
+use tollgate_testkit::{Gateway, Request};
+
+static REFUSED: Kind = Kind {
+    name: "refused",
+    status: 403,
+    registered: None,
+};
+
+thread_local! {
+    /// The steps that were run, by the policies' names.
+    static TRACE: RefCell<Vec<String>> = const { RefCell::new(Vec::new()) };
+}
+
+fn trace() -> Vec<String> {
+    TRACE.take()
+}
+
+/// What the policies of this test can be told to do.
+#[derive(Deserr)]
+#[deserr(error = ConfigErrors, deny_unknown_fields)]
+struct Section {
+    /// The step at which to refuse.
+    #[deserr(default)]
+    refuse_at: Option<String>,
+    /// Whether compiling fails.
+    #[deserr(default)]
+    broken: bool,
+}
+
+macro_rules! policy {
+    ($name:ident, $section:literal, $callbacks:expr) => {
+        struct $name(Section);
+
+        impl Policy for $name {
+            const SECTION: &'static str = $section;
+            const CALLBACKS: Callbacks = $callbacks;
+            type Section = Section;
+            /// How many steps it has taken part in.
+            type Stream = usize;
+
+            fn compile(section: Section, cx: &mut Compile<'_>) -> Result<Self, Rejected> {
+                match section.broken {
+                    true => Err(cx.errors.add($section, "is broken")),
+                    false => Ok($name(section)),
+                }
+            }
+
+            fn step<H: Host>(
+                &self,
+                step: Step,
+                steps: &mut usize,
+                x: &mut Exchange<'_, H>,
+            ) -> StepResult {
+                *steps = steps.saturating_add(1);
+                TRACE.with_borrow_mut(|trace| trace.push(format!("{} {step:?} {steps}", $section)));
+                x.response.set(concat!("x-", $section), steps.to_string());
+                x.edits.set(concat!("x-", $section), format!("{step:?}"));
+                match &self.0.refuse_at {
+                    Some(at) if *at == format!("{step:?}") => {
+                        Err(Box::new(Problem::new(&REFUSED, "By the test.")))
+                    }
+                    _ => Ok(()),
+                }
+            }
+        }
+    };
+}
+
+policy!(First, "first", Callbacks::REQUEST_HEADERS);
+policy!(
+    Second,
+    "second",
+    Callbacks::REQUEST_HEADERS.union(Callbacks::RESPONSE_HEADERS)
+);
+
+type Chain = chain!(First, Second);
+type Plugin = Gateway<Chain>;
+
+fn plugin(config: Value) -> Plugin {
+    Plugin::start(&config).unwrap_or_else(|errors| panic!("{errors}"))
+}
+
+fn mistakes(config: Value) -> Vec<String> {
+    let errors = Plugin::start(&config)
+        .err()
+        .expect("a configuration with mistakes");
+    errors.iter().map(ToString::to_string).collect()
+}
+
+#[test]
+fn steps_run_in_order_and_in_each_the_policies_of_the_chain() {
+    let plugin = plugin(json!({ "second": {}, "first": {} }));
+    let reply = plugin.send(Request::get("/"));
+    let expected = [
+        "first Identify 1",
+        "second Identify 1",
+        "first Authenticate 2",
+        "second Authenticate 2",
+        "first Entitle 3",
+        "second Entitle 3",
+        "first Charge 4",
+        "second Charge 4",
+        "first Forward 5",
+        "second Forward 5",
+    ];
+    assert_eq!(trace(), expected);
+    assert_eq!(
+        reply.upstream.unwrap().header("x-second").as_deref(),
+        Some("Forward")
+    );
+}
+
+#[test]
+fn a_policy_without_a_section_takes_no_part() {
+    plugin(json!({ "second": {} })).send(Request::get("/"));
+    assert!(trace().iter().all(|step| step.starts_with("second")));
+}
+
+#[test]
+fn the_first_refusal_ends_the_request() {
+    let plugin = plugin(json!({ "first": {}, "second": { "refuse_at": "Authenticate" } }));
+    let reply = plugin.send(Request::get("/"));
+    assert_eq!(trace().last().unwrap(), "second Authenticate 2");
+    assert_eq!((reply.status, reply.kind().as_str()), (403, "refused"));
+    assert!(reply.upstream.is_none());
+    // What was prepared for every response is on the refusal too.
+    assert_eq!(reply.header("x-first"), Some("2"));
+}
+
+#[test]
+fn the_api_is_found_after_the_request_has_its_id() {
+    let config = json!({
+        "apis": [{ "name": "a", "match": [{ "path": "/a/**" }] }],
+        "first": {},
+    });
+    let reply = plugin(config).send(Request::get("/a/..%2f"));
+    assert_eq!(
+        (reply.status, reply.kind().as_str()),
+        (400, "path-ambiguous")
+    );
+    assert_eq!(trace(), ["first Identify 1"]);
+    assert_eq!(reply.header("x-first"), Some("1"));
+}
+
+#[test]
+fn mistakes_of_all_policies_are_reported_together() {
+    let found = mistakes(json!({
+        "apis": [{ "name": "a", "match": [{ "path": "a" }] }],
+        "first": { "broken": true },
+        "second": { "borken": true },
+        "telemetry": { "consumers": "all" },
+        "third": {},
+    }));
+    for expected in [
+        "apis[0]",
+        "first: is broken",
+        "second.borken: unknown field",
+        "telemetry.consumers: found the text",
+        "third: test.wasm has no such section",
+    ] {
+        assert!(
+            found.iter().any(|mistake| mistake.starts_with(expected)),
+            "{expected} in {found:#?}"
+        );
+    }
+    assert_eq!(found.len(), 5);
+}
+
+#[test]
+fn a_plugin_that_would_do_nothing_is_refused() {
+    let found = mistakes(json!({ "telemetry": {} }));
+    assert_eq!(found.len(), 1);
+    assert!(
+        found[0].contains("add a section, first or second"),
+        "{found:?}"
+    );
+    // Not on top of other mistakes.
+    assert_eq!(mistakes(json!({ "telemetry": 5 })).len(), 1);
+}
+
+#[test]
+fn a_chain_needs_the_callbacks_of_its_policies() {
+    use tollgate_core::chain::Policies;
+    let both = Callbacks::REQUEST_HEADERS.union(Callbacks::RESPONSE_HEADERS);
+    assert_eq!(<Chain as Policies>::CALLBACKS, both);
+    assert_eq!(
+        <chain!(First) as Policies>::CALLBACKS,
+        Callbacks::REQUEST_HEADERS
+    );
+}
+
+#[test]
+fn a_request_without_anything_is_judged() {
+    let plugin = plugin(json!({ "first": {} }));
+    let bare = Request::get("/")
+        .without(":path")
+        .without(":authority")
+        .without(":method");
+    assert_eq!(plugin.send(bare).status, 200);
+}
