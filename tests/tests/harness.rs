@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 use tollgate_tests::{
     Authority, ClientError, ClientTls, ConfigFile, EchoUpstream, Envoy, HttpClient, LISTENER,
-    Listener, Load, Page, RawClient, WasmFilter, cluster, http2_cluster, wasm_filter,
+    Listener, Load, Page, RawClient, WasmFilter, http2_cluster, wasm_filter,
 };
 
 #[tokio::test]

@@ -50,7 +50,7 @@ async fn every_outcome_looks_as_documented() {
                 "/accounts/..%2fpayments",
                 Some("acme-key"),
                 400,
-                "path-ambiguous",
+                "request-ambiguous",
             ),
         ] {
             let reply = send(path, key).await;
@@ -303,4 +303,104 @@ async fn a_pepper_comes_from_the_environment() {
             .status,
         401
     );
+}
+
+#[tokio::test]
+async fn a_refused_request_is_logged_under_its_own_id_and_without_its_key() {
+    let upstream = EchoUpstream::start().await;
+    let mut document = config(json!({ "apis": ["accounts"] }));
+    document["usage_plan"]["key"] = json!({ "query": "key", "cookie": "key" });
+    let envoy = gateway(&upstream, document)
+        .map_listener(|listener| listener.log_field("cookie", "%REQ(COOKIE)%"))
+        .start()
+        .await
+        .unwrap();
+    for (path, cookie) in [
+        ("/payments?key=acme-key", "a=b"),
+        ("/a%2Fb?key=acme-key", "a=b"),
+        ("/payments", "a=b; key=acme-key"),
+    ] {
+        let client = envoy.http1();
+        let request = client.get(path).header("x-request-id", "somebody-elses");
+        let reply = request.header("cookie", cookie).send().await;
+        assert!(reply.status == 400 || reply.status == 403, "{reply:?}");
+        let id = reply.header("x-request-id").unwrap().to_owned();
+        let logged = tollgate_tests::wait_for("the entry of the request", async || {
+            let log = envoy.access_log();
+            log.into_iter()
+                .find(|entry| entry.request_id.as_deref() == Some(&id))
+        })
+        .await;
+        assert_eq!(logged.extra["cookie"], "a=b");
+    }
+    let log = format!("{:?}{}", envoy.access_log(), envoy.log());
+    assert!(
+        !log.contains("acme-key") && !log.contains("somebody-elses"),
+        "{log}"
+    );
+}
+
+#[tokio::test]
+async fn the_upstreams_limits_are_told_beside_ours() {
+    let upstream = EchoUpstream::start().await;
+    let envoy = gateway(&upstream, config(json!({ "throttle": "9/s" })))
+        .start()
+        .await
+        .unwrap();
+    let reply = envoy
+        .http1()
+        .get("/accounts")
+        .header("x-api-key", "acme-key")
+        .header("x-echo-status", "429")
+        .header("x-echo-header", "ratelimit: \"upstream\";r=0;t=60")
+        .header("x-echo-header", "ratelimit-policy: \"upstream\";q=1;w=60")
+        .send()
+        .await;
+    assert_eq!(
+        reply.header_values("ratelimit"),
+        ["\"upstream\";r=0;t=60", "\"throttle\";r=8;t=1"]
+    );
+    assert_eq!(reply.header_values("ratelimit-policy").len(), 2);
+}
+
+#[tokio::test]
+async fn a_shadow_plugin_changes_nothing_for_the_one_behind_it() {
+    let upstream = EchoUpstream::start().await;
+    let plan = json!({ "apis": ["accounts"], "quota": { "limit": 4, "period": "year" } });
+    let enforcing = config(plan);
+    let mut shadow = enforcing.clone();
+    shadow["usage_plan"]["mode"] = json!("shadow");
+    shadow.as_object_mut().unwrap().remove("request_id");
+    let envoy = Envoy::builder()
+        .upstream(&upstream)
+        .filter(wasm_filter("shadow", plugin("usage-plan"), shadow))
+        .filter(wasm_filter("tollgate", plugin("tollgate"), enforcing))
+        .start()
+        .await
+        .unwrap();
+    let mut statuses = Vec::new();
+    for _ in 0..5 {
+        let request = envoy
+            .http1()
+            .get("/accounts")
+            .header("x-api-key", "acme-key");
+        statuses.push(request.send().await.status.as_u16());
+    }
+    assert_eq!(statuses, [200, 200, 200, 200, 429]);
+}
+
+#[tokio::test]
+async fn identity_is_not_taken_from_trailers() {
+    let upstream = EchoUpstream::start().await;
+    let envoy = gateway(&upstream, config(json!({}))).start().await.unwrap();
+    let mut client = envoy.raw().await;
+    client
+        .send(
+            "POST /accounts HTTP/1.1\r\nhost: a\r\nx-api-key: acme-key\r\n\
+             transfer-encoding: chunked\r\ntrailer: x-consumer-id\r\n\r\n\
+             2\r\nhi\r\n0\r\nx-consumer-id: forged\r\n\r\n",
+        )
+        .await;
+    assert_eq!(client.read_reply().await.status, 200);
+    assert_eq!(upstream.received()[0].header("x-consumer-id"), Some("acme"));
 }

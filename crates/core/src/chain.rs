@@ -8,10 +8,10 @@ use crate::headers::{Headers, RequestEdits};
 use crate::host::{Environment, Host};
 use crate::limit_headers::{self, LimitHeadersConfig};
 use crate::policy::{
-    Callbacks, Compile, Exchange, Facts, Policy, ResponseHeaders, Step, StepResult,
+    Callbacks, Compile, Exchange, Facts, Policy, ResponseHeaders, Step, StepResult, TargetUse,
 };
-use crate::problem::{GATEWAY_FAULT, LocalReply, PATH_AMBIGUOUS, Problem, RenderContext};
-use crate::target::{PathOptions, RequestTarget};
+use crate::problem::{GATEWAY_FAULT, LocalReply, Problem, REQUEST_AMBIGUOUS, RenderContext};
+use crate::target::{AmbiguousPath, PathOptions, RequestTarget};
 use crate::telemetry::{Decision, Telemetry, TelemetryConfig};
 
 /// Policies one after the other; built by [`chain!`](crate::chain).
@@ -31,8 +31,11 @@ pub trait Policies: Sized {
     /// How many of them are enabled.
     fn enabled(&self) -> usize;
 
-    /// Whether any of them has rules about paths, so that paths must be read.
-    fn reads_paths(&self) -> bool;
+    /// What they need of the request's target.
+    fn target_use(&self) -> TargetUse;
+
+    /// Whether any of them [reserves](Policy::reserves) this header.
+    fn reserves(&self, header: &[u8]) -> bool;
 
     /// Lets each take part in a step, until one denies.
     fn step<H: Host>(
@@ -63,7 +66,11 @@ impl Policies for End {
         0
     }
 
-    fn reads_paths(&self) -> bool {
+    fn target_use(&self) -> TargetUse {
+        TargetUse::None
+    }
+
+    fn reserves(&self, _header: &[u8]) -> bool {
         false
     }
 
@@ -101,8 +108,16 @@ impl<P: Policy, R: Policies> Policies for Link<P, R> {
         usize::from(self.0.is_some()).saturating_add(self.1.enabled())
     }
 
-    fn reads_paths(&self) -> bool {
-        self.0.as_ref().is_some_and(P::reads_paths) || self.1.reads_paths()
+    fn target_use(&self) -> TargetUse {
+        let own = self.0.as_ref().map(P::target_use).unwrap_or_default();
+        own.max(self.1.target_use())
+    }
+
+    fn reserves(&self, header: &[u8]) -> bool {
+        self.0
+            .as_ref()
+            .is_some_and(|policy| policy.reserves(header))
+            || self.1.reserves(header)
     }
 
     fn step<H: Host>(
@@ -131,19 +146,19 @@ macro_rules! chain {
 pub struct Chain<P> {
     apis: ApiTable,
     paths: PathOptions,
-    reads_paths: bool,
+    target_use: TargetUse,
     limit_headers: LimitHeadersConfig,
     telemetry: Telemetry,
     policies: P,
 }
 
-/// What is to be done with a request.
+/// What is to be done with a request, once it is [changed](Judged::edits).
 #[derive(Debug, PartialEq)]
 pub enum Outcome {
-    /// Change it so and let it pass.
-    Forward(RequestEdits),
-    /// Answer it. The path, if given, replaces the request's, which held a credential.
-    Reply(LocalReply, Option<Vec<u8>>),
+    /// It passes.
+    Forward,
+    /// It is answered.
+    Reply(LocalReply),
 }
 
 /// The judgement of a request, and what is to be kept until its response.
@@ -151,6 +166,9 @@ pub enum Outcome {
 pub struct Judged {
     /// What is to be done with it.
     pub outcome: Outcome,
+    /// The changes to make to it. Also to one that is refused: access logs show its headers, which
+    /// must hold its own id and no credential.
+    pub edits: RequestEdits,
     /// The headers that its response gets if somebody else answers it.
     pub response: ResponseHeaders,
 }
@@ -209,7 +227,7 @@ impl<P: Policies> Chain<P> {
             ));
         }
         Ok(Chain {
-            reads_paths: !table.is_empty() || policies.reads_paths(),
+            target_use: policies.target_use(),
             apis: table,
             paths: paths?.unwrap_or_default(),
             limit_headers: limit_headers?.unwrap_or_default(),
@@ -221,18 +239,14 @@ impl<P: Policies> Chain<P> {
     /// Judges a request by its headers.
     pub fn on_request<H: Host>(&self, host: &H, request: &Headers) -> Judged {
         let raw_path = request.get(":path").unwrap_or_default();
-        let target = match self.reads_paths {
-            true => RequestTarget::parse(raw_path, &self.paths),
-            false => Ok(RequestTarget::unread(raw_path)),
-        };
         let unread = RequestTarget::unread(raw_path);
-        let rewritten = target.as_ref().ok().and_then(RequestTarget::rewritten);
+        let target = self.read_target(raw_path);
         let mut x = Exchange {
             host,
             now: host.now(),
             request,
             target: target.as_ref().unwrap_or(&unread),
-            path: rewritten.map_or(Cow::Borrowed(raw_path), Cow::Owned),
+            path: self.forwarded_path(&target, raw_path),
             api: None,
             facts: Facts::default(),
             edits: RequestEdits::default(),
@@ -244,16 +258,7 @@ impl<P: Policies> Chain<P> {
             .policies
             .step(Step::Identify, &mut streams, &mut x)
             .and_then(|()| {
-                let api = target
-                    .as_ref()
-                    .map_err(|ambiguous| *ambiguous)
-                    .and_then(|target| {
-                        self.apis
-                            .find(request.get(":authority"), x.method(), target)
-                    });
-                x.api = api.map_err(|ambiguous| {
-                    Box::new(Problem::new(&PATH_AMBIGUOUS, ambiguous.explanation()))
-                })?;
+                self.find_api(&target, &mut x)?;
                 Step::JUDGING
                     .into_iter()
                     .try_for_each(|step| self.policies.step(step, &mut streams, &mut x))
@@ -261,17 +266,77 @@ impl<P: Policies> Chain<P> {
         self.conclude(verdict, raw_path, x)
     }
 
-    /// The answer to a request whose headers the host would not hand over.
+    /// The names of the trailers that are to be removed.
+    pub fn on_request_trailers<'a>(
+        &'a self,
+        trailers: &'a Headers,
+    ) -> impl Iterator<Item = &'a str> {
+        trailers
+            .iter()
+            .filter(|(name, _)| self.policies.reserves(name))
+            .filter_map(|(name, _)| std::str::from_utf8(name).ok())
+    }
+
+    /// The answer to a request whose headers the host would not hand over or change.
     pub fn on_unreadable_request<H: Host>(&self, host: &H) -> LocalReply {
-        self.telemetry.record(
-            host,
-            &self.apis,
-            None,
-            &Facts::default(),
-            Decision::Deny(&GATEWAY_FAULT),
-        );
+        let decision = Decision::Deny(&GATEWAY_FAULT);
+        self.telemetry
+            .record(host, &self.apis, None, &Facts::default(), decision);
         Problem::new(&GATEWAY_FAULT, "The gateway could not read the request.")
-            .render(&RenderContext::default(), &[])
+            .render(&RenderContext::default(), &ResponseHeaders::default())
+    }
+
+    /// Reads the target where a rule or a label depends on it.
+    fn read_target<'a>(&self, raw_path: &'a [u8]) -> Result<RequestTarget<'a>, AmbiguousPath> {
+        match self.target_use == TargetUse::None && self.apis.is_empty() {
+            true => Ok(RequestTarget::unread(raw_path)),
+            false => RequestTarget::parse(raw_path, &self.paths),
+        }
+    }
+
+    /// The path that goes on: where rules about it are enforced, the form that was judged.
+    fn forwarded_path<'a>(
+        &self,
+        target: &Result<RequestTarget<'a>, AmbiguousPath>,
+        raw_path: &'a [u8],
+    ) -> Cow<'a, [u8]> {
+        match target {
+            Ok(target) if self.target_use == TargetUse::Enforce => target
+                .rewritten()
+                .map_or(Cow::Borrowed(raw_path), Cow::Owned),
+            _ => Cow::Borrowed(raw_path),
+        }
+    }
+
+    /// Finds the request's API. A target that can be read in two ways belongs to none; it is
+    /// refused where a rule depends on it.
+    fn find_api<H: Host>(
+        &self,
+        target: &Result<RequestTarget<'_>, AmbiguousPath>,
+        x: &mut Exchange<'_, H>,
+    ) -> StepResult {
+        let api = target
+            .as_ref()
+            .map_err(|ambiguous| *ambiguous)
+            .and_then(|target| {
+                self.apis
+                    .find(x.request.get(":authority"), x.method(), target)
+            });
+        match (api, self.target_use) {
+            (Ok(api), _) => {
+                x.api = api;
+                Ok(())
+            }
+            (Err(_), TargetUse::None) => Ok(()),
+            (Err(_), TargetUse::Observe) => {
+                x.note_would_deny(&REQUEST_AMBIGUOUS);
+                Ok(())
+            }
+            (Err(ambiguous), TargetUse::Enforce) => Err(Box::new(Problem::new(
+                &REQUEST_AMBIGUOUS,
+                ambiguous.explanation(),
+            ))),
+        }
     }
 
     fn conclude<H: Host>(
@@ -288,13 +353,11 @@ impl<P: Policies> Chain<P> {
         self.telemetry
             .record(x.host, &self.apis, x.api, &x.facts, decision);
         limit_headers::set(&self.limit_headers, &x.limits, &mut x.response);
+        if *x.path != *raw_path {
+            x.edits.set(":path", x.path);
+        }
         let outcome = match verdict {
-            Ok(()) => {
-                if *x.path != *raw_path {
-                    x.edits.set(":path", x.path);
-                }
-                Outcome::Forward(x.edits)
-            }
+            Ok(()) => Outcome::Forward,
             Err(problem) => {
                 let inbound_id = x
                     .request
@@ -304,13 +367,12 @@ impl<P: Policies> Chain<P> {
                     request_id: x.facts.request_id.as_deref().or(inbound_id),
                     grpc: is_grpc(x.request),
                 };
-                let reply = problem.render(&context, x.response.as_slice());
-                let path = x.path.into_owned();
-                Outcome::Reply(reply, Some(path).filter(|path| path != raw_path))
+                Outcome::Reply(problem.render(&context, &x.response))
             }
         };
         Judged {
             outcome,
+            edits: x.edits,
             response: x.response,
         }
     }
@@ -337,10 +399,10 @@ fn is_plain_id(id: &str) -> bool {
 }
 
 /// Whether Envoy will treat the request as a gRPC call: `application/grpc`, alone or followed by
-/// `+` or `;`.
+/// `+`. With parameters it does not, and would send the message as text.
 fn is_grpc(request: &Headers) -> bool {
     request
         .get("content-type")
         .and_then(|value| value.strip_prefix(b"application/grpc"))
-        .is_some_and(|rest| matches!(rest.first(), None | Some(b'+' | b';')))
+        .is_some_and(|rest| matches!(rest.first(), None | Some(b'+')))
 }

@@ -121,10 +121,17 @@ impl DeserializeError for ConfigErrors {
             ErrorKind::MissingField { field } => {
                 errors.add(path, format!("the field \"{field}\" is missing, add it"))
             }
-            ErrorKind::UnknownKey { key, accepted } => errors.add(
+            ErrorKind::UnknownKey { key, accepted } if looks_like_a_field(key) => errors.add(
                 key_path(&path, key),
                 format!("unknown field{}", expected_one_of(key, accepted)),
             ),
+            ErrorKind::UnknownKey { key, accepted } => {
+                let (length, expected) = (key.chars().count(), expected_one_of("", accepted));
+                errors.add(
+                    path,
+                    format!("unknown field of {length} characters{expected}"),
+                )
+            }
             ErrorKind::UnknownValue { value, accepted } => errors.add(
                 path,
                 format!(
@@ -143,6 +150,14 @@ impl DeserializeError for ConfigErrors {
         };
         ControlFlow::Continue(errors)
     }
+}
+
+/// Whether text where a field's name should be is one, or may be a secret in the wrong place.
+fn looks_like_a_field(key: &str) -> bool {
+    key.len() <= 24
+        && key
+            .bytes()
+            .all(|byte| byte.is_ascii_lowercase() || byte == b'_')
 }
 
 /// Appends a field or key to a path, quoted where it has characters of its own:
@@ -178,7 +193,8 @@ fn describe<V: IntoValue>(value: &Value<V>) -> String {
         Value::Integer(value) => format!("the number {value}"),
         Value::NegativeInteger(value) => format!("the number {value}"),
         Value::Float(value) => format!("the number {value}"),
-        Value::String(value) => format!("the text {}", quote(value)),
+        // Not repeated: where a key or a pepper is put in the wrong place, this would log it.
+        Value::String(_) => "text".to_owned(),
         Value::Sequence(items) => format!("a list of {}", items.len()),
         Value::Map(map) => format!("an object of {}", map.len()),
     }
@@ -411,7 +427,7 @@ impl Document {
                     .to_owned(),
             ));
         }
-        let document = match serde_json::from_slice(text) {
+        let document = match crate::json::from_slice(text) {
             Ok(document) => document,
             Err(error) => crate::structs::from_wire(text).ok_or_else(|| {
                 refuse(format!(
@@ -422,8 +438,16 @@ impl Document {
         };
         match document {
             Json::Object(mut sections) => {
-                sections.values_mut().for_each(restore_integers);
-                Ok(Document { sections })
+                let mut errors = ConfigErrors::default();
+                for (name, section) in &mut sections {
+                    restore_integers(section);
+                    refuse_nulls(section, &key_path("", name), &mut errors);
+                }
+                errors
+                    .0
+                    .is_empty()
+                    .then_some(Document { sections })
+                    .ok_or(errors)
             }
             other => Err(refuse(format!(
                 "the configuration is {}, expected an object",
@@ -466,6 +490,30 @@ fn json_kind(value: &Json) -> &'static str {
 
 /// Above 2^53 a double no longer tells one integer from the next.
 const LARGEST_EXACT_DOUBLE: f64 = 9_007_199_254_740_992.0;
+
+/// Records every null. In YAML a field whose items are commented out is null, and where it is
+/// optional that would silently mean all or no limit.
+fn refuse_nulls(value: &Json, path: &str, errors: &mut ConfigErrors) {
+    match value {
+        Json::Null => {
+            errors.add(
+                path,
+                "found nothing: give it a value, or leave the field out",
+            );
+        }
+        Json::Array(items) => {
+            for (index, item) in items.iter().enumerate() {
+                refuse_nulls(item, &format!("{path}[{index}]"), errors);
+            }
+        }
+        Json::Object(map) => {
+            for (name, value) in map {
+                refuse_nulls(value, &key_path(path, name), errors);
+            }
+        }
+        Json::Bool(_) | Json::Number(_) | Json::String(_) => {}
+    }
+}
 
 fn restore_integers(value: &mut Json) {
     match value {
@@ -522,7 +570,7 @@ mod tests {
         .unwrap_err();
         let text = errors.to_string();
         for expected in [
-            "usage_plan.plans.gold.limit: found the text \"many\", expected a whole number",
+            "usage_plan.plans.gold.limit: found text, expected a whole number",
             "usage_plan.plans.gold.apis[0]: found the number 1, expected text",
             "usage_plan.plans[\"a b\"].limt: unknown field, did you mean \"limit\"? (expected one of limit, apis)",
             "usage_plan.plans[\"a b\"]: the field \"limit\" is missing, add it",
@@ -542,6 +590,32 @@ mod tests {
         for bad in ["1.5", "-1e3", "1e300"] {
             let text = format!(r#"{{"usage_plan": {{"plans": {{"gold": {{"limit": {bad}}}}}}}}}"#);
             assert!(read(&text).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn nothing_is_not_a_value() {
+        let text =
+            r#"{"usage_plan": {"plans": {"gold": {"limit": 1, "apis": null}}, "x": [null]}}"#;
+        let errors = Document::parse(text.as_bytes()).unwrap_err();
+        let paths: Vec<_> = errors.iter().map(|error| error.path.as_str()).collect();
+        assert_eq!(paths, ["usage_plan.plans.gold.apis", "usage_plan.x[0]"]);
+    }
+
+    #[test]
+    fn what_may_be_a_secret_is_not_repeated() {
+        let secret = "sk_live_4242424242424242";
+        for text in [
+            format!(r#"{{"usage_plan": "{secret}"}}"#),
+            format!(r#"{{"usage_plan": {{"plans": "{secret}"}}}}"#),
+            format!(r#"{{"usage_plan": {{"plans": {{"gold": {{"limit": "{secret}"}}}}}}}}"#),
+            format!(r#"{{"usage_plan": {{"plans": {{"gold": {{"limit": 1, "{secret}": 1}}}}}}}}"#),
+            format!(
+                r#"{{"usage_plan": {{"plans": {{"gold": {{"limit": 1, "apis": "{secret}"}}}}}}}}"#
+            ),
+        ] {
+            let errors = read(&text).unwrap_err().to_string();
+            assert!(!errors.contains(secret), "{errors}");
         }
     }
 

@@ -6,6 +6,7 @@ pub mod chain;
 pub mod config;
 pub mod headers;
 pub mod host;
+mod json;
 pub mod limit_headers;
 pub mod name;
 pub mod network;

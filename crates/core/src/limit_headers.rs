@@ -101,7 +101,8 @@ pub(crate) fn set(
     response: &mut ResponseHeaders,
 ) {
     if config.standard && !limits.is_empty() {
-        response.set(
+        // The upstream may have limits of its own, and must not seem to have none.
+        response.join(
             "ratelimit-policy",
             list(limits, |limit| {
                 [
@@ -110,7 +111,7 @@ pub(crate) fn set(
                 ]
             }),
         );
-        response.set(
+        response.join(
             "ratelimit",
             list(limits, |limit| {
                 [
@@ -187,9 +188,8 @@ mod tests {
         let mut response = ResponseHeaders::default();
         set(config, limits, &mut response);
         response
-            .as_slice()
             .iter()
-            .map(|(n, v)| (n.to_string(), v.clone()))
+            .map(|header| (header.name.to_string(), header.value.clone()))
             .collect()
     }
 

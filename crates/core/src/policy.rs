@@ -60,9 +60,14 @@ pub trait Policy: Sized {
     /// Checks a section and makes it fast to apply. Every mistake is recorded, not only the first.
     fn compile(section: Self::Section, cx: &mut Compile<'_>) -> Result<Self, Rejected>;
 
-    /// Whether it has rules about paths, so that a path which can be read in two ways must not
-    /// pass.
-    fn reads_paths(&self) -> bool {
+    /// What it needs of the request's target.
+    fn target_use(&self) -> TargetUse {
+        TargetUse::None
+    }
+
+    /// Whether only the policy itself may set this header of the request (given in lower case):
+    /// such a trailer is removed, since servers may take it for the header.
+    fn reserves(&self, _header: &[u8]) -> bool {
         false
     }
 
@@ -73,6 +78,30 @@ pub trait Policy: Sized {
         stream: &mut Self::Stream,
         x: &mut Exchange<'_, H>,
     ) -> StepResult;
+}
+
+/// What a policy needs of a request's target: its host, method and path.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub enum TargetUse {
+    /// Nothing: it is not read, and passed on as it came.
+    #[default]
+    None,
+    /// Rules about it are tried out, in shadow mode. It is read and passed on as it came.
+    Observe,
+    /// Rules about it are enforced. One that can be read in two ways is refused, and the path is
+    /// passed on in the form in which it was judged.
+    Enforce,
+}
+
+impl TargetUse {
+    /// What a policy in this mode needs that has rules about targets, or has none.
+    pub fn of(mode: Mode, has_rules: bool) -> Self {
+        match (has_rules, mode) {
+            (false, _) => TargetUse::None,
+            (true, Mode::Shadow) => TargetUse::Observe,
+            (true, Mode::Enforce) => TargetUse::Enforce,
+        }
+    }
 }
 
 /// What a policy is compiled with.
@@ -95,9 +124,12 @@ impl Callbacks {
     pub const REQUEST_HEADERS: Callbacks = Callbacks(1);
     /// The response's headers, Envoy's own replies included.
     pub const RESPONSE_HEADERS: Callbacks = Callbacks(1 << 1);
+    /// The request's trailers, for a policy that [reserves](Policy::reserves) headers.
+    pub const REQUEST_TRAILERS: Callbacks = Callbacks(1 << 2);
 
-    const NAMES: [(Callbacks, &'static str); 2] = [
+    const NAMES: [(Callbacks, &'static str); 3] = [
         (Callbacks::REQUEST_HEADERS, "proxy_on_request_headers"),
+        (Callbacks::REQUEST_TRAILERS, "proxy_on_request_trailers"),
         (Callbacks::RESPONSE_HEADERS, "proxy_on_response_headers"),
     ];
 
@@ -174,6 +206,11 @@ impl<H> Exchange<'_, H> {
     pub fn method(&self) -> &[u8] {
         self.request.get(":method").unwrap_or_default()
     }
+
+    /// Notes that a policy in shadow mode would have refused the request; the first one counts.
+    pub fn note_would_deny(&mut self, kind: &'static Kind) {
+        self.facts.would_deny.get_or_insert(kind);
+    }
 }
 
 /// What is known of a request; access logs and metrics are made from it.
@@ -224,7 +261,7 @@ impl Mode {
         match self {
             Mode::Enforce => Err(Box::new(problem)),
             Mode::Shadow => {
-                x.facts.would_deny.get_or_insert(problem.kind());
+                x.note_would_deny(problem.kind());
                 Ok(())
             }
         }
@@ -233,21 +270,43 @@ impl Mode {
 
 /// Headers for every response to a request.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct ResponseHeaders(Vec<(HeaderName, String)>);
+pub struct ResponseHeaders(Vec<ResponseHeader>);
+
+/// A header for every response to a request.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ResponseHeader {
+    /// Its name.
+    pub name: HeaderName,
+    /// Its value.
+    pub value: String,
+    /// Whether it joins what the upstream has set, as a member of a list does, or replaces it.
+    pub joins: bool,
+}
 
 impl ResponseHeaders {
     /// Sets a header, replacing one that an earlier policy or the upstream has set.
     pub fn set(&mut self, name: impl Into<HeaderName>, value: impl Into<String>) {
         let (name, value) = (name.into(), value.into());
-        match self.0.iter_mut().find(|(existing, _)| *existing == name) {
-            Some((_, existing)) => *existing = value,
-            None => self.0.push((name, value)),
-        }
+        self.0.retain(|existing| existing.name != name);
+        self.0.push(ResponseHeader {
+            name,
+            value,
+            joins: false,
+        });
     }
 
-    /// The headers, each name once.
-    pub fn as_slice(&self) -> &[(HeaderName, String)] {
-        &self.0
+    /// Adds to a header that is a list, beside what others have set.
+    pub fn join(&mut self, name: impl Into<HeaderName>, value: impl Into<String>) {
+        self.0.push(ResponseHeader {
+            name: name.into(),
+            value: value.into(),
+            joins: true,
+        });
+    }
+
+    /// The headers.
+    pub fn iter(&self) -> impl Iterator<Item = &ResponseHeader> {
+        self.0.iter()
     }
 }
 

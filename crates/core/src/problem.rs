@@ -7,6 +7,7 @@ use serde::Serializer;
 use serde_json::{Value, json};
 
 use crate::headers::HeaderName;
+use crate::policy::ResponseHeaders;
 
 /// A named sort of refusal. The name is stable: metrics, access logs and clients' programs use it.
 #[derive(Debug, PartialEq, Eq)]
@@ -28,9 +29,9 @@ pub struct RegisteredType {
     pub title: &'static str,
 }
 
-/// The request's path can be read in more than one way, so no rule can safely be applied to it.
-pub static PATH_AMBIGUOUS: Kind = Kind {
-    name: "path-ambiguous",
+/// The request's target can be read in more than one way, so no rule can safely be applied to it.
+pub static REQUEST_AMBIGUOUS: Kind = Kind {
+    name: "request-ambiguous",
     status: 400,
     registered: None,
 };
@@ -84,15 +85,11 @@ impl Problem {
     /// Renders the answer: problem+json, or for a gRPC call its status and message.
     ///
     /// `common` are the headers that every response of this request gets; the problem's own win.
-    pub fn render(
-        &self,
-        context: &RenderContext<'_>,
-        common: &[(HeaderName, String)],
-    ) -> LocalReply {
+    pub fn render(&self, context: &RenderContext<'_>, common: &ResponseHeaders) -> LocalReply {
         let mut headers: Vec<(HeaderName, String)> = self.headers.clone();
-        for (name, value) in common {
-            if !headers.iter().any(|(own, _)| own == name) {
-                headers.push((name.clone(), value.clone()));
+        for header in common.iter() {
+            if !headers.iter().any(|(own, _)| *own == header.name) {
+                headers.push((header.name.clone(), header.value.clone()));
             }
         }
         let (grpc_status, body) = if context.grpc {
@@ -232,16 +229,13 @@ mod tests {
     };
 
     fn render(context: &RenderContext<'_>) -> LocalReply {
+        let mut common = ResponseHeaders::default();
+        common.set("x-request-id", "1");
+        common.set("www-authenticate", "no");
         Problem::new(&TEAPOT, "The key expired.")
             .with("expired", json!("2026-01-01"))
             .with_header("www-authenticate", "ApiKey")
-            .render(
-                context,
-                &[
-                    ("x-request-id".into(), "1".into()),
-                    ("www-authenticate".into(), "no".into()),
-                ],
-            )
+            .render(context, &common)
     }
 
     #[test]

@@ -57,17 +57,16 @@ impl Timestamp {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Instant3339(pub Timestamp);
 
-/// The text is no RFC 3339 date and time since 1970.
+/// The text is no RFC 3339 date and time since 1970. It is not repeated: in a list of keys it may
+/// be a key in the wrong place.
 #[derive(Debug)]
-pub struct InvalidInstant(String);
+pub struct InvalidInstant;
 
 impl std::fmt::Display for InvalidInstant {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(
-            f,
-            "found {}, expected a date and time with its UTC offset since 1970, \
-             as 2027-06-30T00:00:00Z",
-            crate::config::quote(&self.0)
+        f.write_str(
+            "expected a date and time with its UTC offset, as 2027-06-30T00:00:00Z, between \
+             1970-01-01 and 9999-12-30; leave the field out for never",
         )
     }
 }
@@ -76,9 +75,10 @@ impl std::str::FromStr for Instant3339 {
     type Err = InvalidInstant;
 
     fn from_str(text: &str) -> Result<Self, InvalidInstant> {
-        let invalid = || InvalidInstant(text.to_owned());
-        let instant: jiff::Timestamp = text.trim().parse().map_err(|_| invalid())?;
-        let nanos = u64::try_from(instant.as_nanosecond()).map_err(|_| invalid())?;
+        let instant: jiff::Timestamp = text.trim().parse().map_err(|_| InvalidInstant)?;
+        // The last instant that can be told lies in the year 2554; later ones are as good as never.
+        let nanos = instant.as_nanosecond().min(i128::from(u64::MAX));
+        let nanos = u64::try_from(nanos).map_err(|_| InvalidInstant)?;
         Ok(Instant3339(Timestamp::from_nanos(nanos)))
     }
 }
@@ -98,6 +98,7 @@ mod tests {
         assert_eq!(read("2027-06-30T00:00:00Z").unwrap(), 1_814_313_600);
         assert_eq!(read("2027-06-30T02:00:00+02:00").unwrap(), 1_814_313_600);
         assert_eq!(read("1970-01-01T00:00:00Z").unwrap(), 0);
+        assert_eq!(read("9999-12-30T00:00:00Z").unwrap(), 18_446_744_073);
         for bad in [
             "2027-06-30",
             "2027-06-30T00:00:00",

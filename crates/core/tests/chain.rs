@@ -7,7 +7,9 @@ use serde_json::{Value, json};
 use tollgate_core::chain;
 use tollgate_core::config::{ConfigErrors, Rejected};
 use tollgate_core::host::Host;
-use tollgate_core::policy::{Callbacks, Compile, Exchange, Policy, Step, StepResult};
+use tollgate_core::policy::{
+    Callbacks, Compile, Exchange, Mode, Policy, Step, StepResult, TargetUse,
+};
 use tollgate_core::problem::{Kind, Problem};
 use tollgate_testkit::{Gateway, Request};
 
@@ -36,6 +38,12 @@ struct Section {
     /// Whether compiling fails.
     #[deserr(default)]
     broken: bool,
+    /// Whether it has rules about targets.
+    #[deserr(default)]
+    rules: bool,
+    /// Whether it enforces them.
+    #[deserr(default)]
+    mode: Mode,
 }
 
 macro_rules! policy {
@@ -54,6 +62,10 @@ macro_rules! policy {
                     true => Err(cx.errors.add($section, "is broken")),
                     false => Ok($name(section)),
                 }
+            }
+
+            fn target_use(&self) -> TargetUse {
+                TargetUse::of(self.0.mode, self.0.rules)
             }
 
             fn step<H: Host>(
@@ -139,18 +151,48 @@ fn the_first_refusal_ends_the_request() {
 }
 
 #[test]
-fn the_api_is_found_after_the_request_has_its_id() {
-    let config = json!({
-        "apis": [{ "name": "a", "match": [{ "path": "/a/**" }] }],
-        "first": {},
-    });
-    let reply = plugin(config).send(Request::get("/a/..%2f"));
+fn a_target_that_can_be_read_in_two_ways_is_refused_where_a_rule_depends_on_it() {
+    let send = |first: Value| {
+        let apis = json!([{ "name": "a", "match": [{ "path": "/a/**" }] }]);
+        let plugin = plugin(json!({ "apis": apis, "first": first }));
+        let reply = plugin.send(Request::get("/a/..%2f"));
+        let decision = plugin.host.filter_state.borrow()["tollgate_decision"].clone();
+        (reply, decision, trace().len())
+    };
+    let (reply, decision, steps) = send(json!({ "rules": true }));
     assert_eq!(
         (reply.status, reply.kind().as_str()),
-        (400, "path-ambiguous")
+        (400, "request-ambiguous")
     );
-    assert_eq!(trace(), ["first Identify 1"]);
+    assert_eq!((decision.as_str(), steps), ("deny", 1));
+    // The request has its id by then.
     assert_eq!(reply.header("x-first"), Some("1"));
+
+    let (reply, decision, steps) = send(json!({ "rules": true, "mode": "shadow" }));
+    assert_eq!(
+        (reply.status, decision.as_str(), steps),
+        (200, "would_deny", 5)
+    );
+    let (reply, decision, steps) = send(json!({}));
+    assert_eq!((reply.status, decision.as_str(), steps), (200, "allow", 5));
+}
+
+#[test]
+fn a_path_is_rewritten_where_a_rule_is_enforced() {
+    for (first, forwarded) in [
+        (json!({ "rules": true }), "/b?q=/../"),
+        (
+            json!({ "rules": true, "mode": "shadow" }),
+            "/a/..//b?q=/../",
+        ),
+        (json!({}), "/a/..//b?q=/../"),
+    ] {
+        let reply = plugin(json!({ "first": first })).send(Request::get("/a/..//b?q=/../"));
+        assert_eq!(
+            reply.upstream.unwrap().header(":path").as_deref(),
+            Some(forwarded)
+        );
+    }
 }
 
 #[test]
@@ -166,7 +208,7 @@ fn mistakes_of_all_policies_are_reported_together() {
         "apis[0]",
         "first: is broken",
         "second.borken: unknown field",
-        "telemetry.consumers: found the text",
+        "telemetry.consumers: found text",
         "third: test.wasm has no such section",
     ] {
         assert!(

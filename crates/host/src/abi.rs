@@ -32,6 +32,7 @@ fn check(status: u32) -> Answer<()> {
 #[repr(u32)]
 pub(crate) enum MapKind {
     Request = 0,
+    RequestTrailers = 1,
     Response = 2,
 }
 
@@ -57,6 +58,13 @@ mod imports {
             size: *mut usize,
         ) -> u32;
         pub(super) fn proxy_replace_header_map_value(
+            map: u32,
+            key: *const u8,
+            key_size: usize,
+            value: *const u8,
+            value_size: usize,
+        ) -> u32;
+        pub(super) fn proxy_add_header_map_value(
             map: u32,
             key: *const u8,
             key_size: usize,
@@ -194,6 +202,20 @@ pub(crate) fn set_header(map: MapKind, name: &str, value: &[u8]) -> Answer<()> {
     // SAFETY: pointers and lengths are those of live slices.
     check(unsafe {
         imports::proxy_replace_header_map_value(
+            map as u32,
+            name.as_ptr(),
+            name.len(),
+            value.as_ptr(),
+            value.len(),
+        )
+    })
+}
+
+/// Adds a header beside those of the same name.
+pub(crate) fn add_header(map: MapKind, name: &str, value: &[u8]) -> Answer<()> {
+    // SAFETY: pointers and lengths are those of live slices.
+    check(unsafe {
+        imports::proxy_add_header_map_value(
             map as u32,
             name.as_ptr(),
             name.len(),

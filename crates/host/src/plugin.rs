@@ -7,10 +7,10 @@ use proxy_wasm::types::{Action, ContextType};
 use tollgate_core::chain::{Chain, Judged, Outcome, Policies};
 use tollgate_core::headers::{HeaderName, Headers, RequestEdit, RequestEdits, to_wire};
 use tollgate_core::host::Host;
-use tollgate_core::policy::ResponseHeaders;
+use tollgate_core::policy::{ResponseHeader, ResponseHeaders};
 use tollgate_core::problem::LocalReply;
 
-use crate::abi::{self, MapKind};
+use crate::abi::{self, Failure, MapKind};
 use crate::host::Envoy;
 
 const CRITICAL: u32 = 5;
@@ -96,24 +96,43 @@ impl<P: Policies> HttpContext for Stream<P> {
         let Ok(Ok(headers)) = headers else {
             return self.answer(&chain.on_unreadable_request(&*self.envoy));
         };
-        let Judged { outcome, response } = chain.on_request(&*self.envoy, &headers);
+        let Judged {
+            outcome,
+            edits,
+            response,
+        } = chain.on_request(&*self.envoy, &headers);
+        let changed = change(&edits);
         match outcome {
-            Outcome::Forward(edits) => {
+            // An upstream must not see what should have been removed.
+            Outcome::Forward if changed.is_err() => {
+                self.answer(&chain.on_unreadable_request(&*self.envoy))
+            }
+            Outcome::Forward => {
                 self.response = response;
-                self.forward(&edits)
+                Action::Continue
             }
-            Outcome::Reply(reply, redacted_path) => {
-                if let Some(path) = redacted_path {
-                    let _ = abi::set_header(MapKind::Request, ":path", &path);
-                }
-                self.answer(&reply)
-            }
+            Outcome::Reply(reply) => self.answer(&reply),
         }
     }
 
+    fn on_http_request_trailers(&mut self, _count: usize) -> Action {
+        let trailers = abi::header_map(MapKind::RequestTrailers).map(Headers::from_wire);
+        if let (Some(chain), Ok(Ok(trailers))) = (&self.chain, trailers) {
+            for name in chain.on_request_trailers(&trailers) {
+                // The host does not fail to remove what it has just listed.
+                let _ = abi::remove_header(MapKind::RequestTrailers, name);
+            }
+        }
+        Action::Continue
+    }
+
     fn on_http_response_headers(&mut self, _count: usize, _end_of_stream: bool) -> Action {
-        for (name, value) in self.response.as_slice() {
-            if let Err(failure) = abi::set_header(MapKind::Response, name, value.as_bytes()) {
+        for ResponseHeader { name, value, joins } in self.response.iter() {
+            let made = match joins {
+                true => abi::add_header(MapKind::Response, name, value.as_bytes()),
+                false => abi::set_header(MapKind::Response, name, value.as_bytes()),
+            };
+            if let Err(failure) = made {
                 self.envoy.log(
                     log::Level::Warn,
                     format_args!("response header {name} not set: {failure:?}"),
@@ -124,24 +143,15 @@ impl<P: Policies> HttpContext for Stream<P> {
     }
 }
 
-impl<P: Policies> Stream<P> {
-    /// Changes the request, or answers it if a change can't be made: an upstream must not see what
-    /// should have been removed.
-    fn forward(&self, edits: &RequestEdits) -> Action {
-        for edit in edits.iter() {
-            let made = match edit {
-                RequestEdit::Set(name, value) => abi::set_header(MapKind::Request, name, value),
-                RequestEdit::Remove(name) => abi::remove_header(MapKind::Request, name),
-            };
-            if made.is_err()
-                && let Some(chain) = &self.chain
-            {
-                return self.answer(&chain.on_unreadable_request(&*self.envoy));
-            }
-        }
-        Action::Continue
-    }
+/// Changes the request's headers.
+fn change(edits: &RequestEdits) -> Result<(), Failure> {
+    edits.iter().try_for_each(|edit| match edit {
+        RequestEdit::Set(name, value) => abi::set_header(MapKind::Request, name, value),
+        RequestEdit::Remove(name) => abi::remove_header(MapKind::Request, name),
+    })
+}
 
+impl<P: Policies> Stream<P> {
     fn answer(&self, reply: &LocalReply) -> Action {
         let pairs: Vec<(&HeaderName, &String)> = reply
             .headers

@@ -36,43 +36,55 @@ impl<P: Policies> Gateway<P> {
     pub fn send(&self, request: Request) -> Reply {
         self.host.filter_state.borrow_mut().clear();
         let headers = Headers::from_pairs(request.headers.iter().map(|(n, v)| (n.as_str(), v)));
-        let Judged { outcome, response } = self.chain.on_request(&self.host, &headers);
-        let text = |headers: &[(tollgate_core::headers::HeaderName, String)]| {
-            headers
-                .iter()
-                .map(|(name, value)| (name.to_string(), value.clone()))
-                .collect()
-        };
-        match outcome {
-            Outcome::Forward(edits) => {
-                let mut upstream = request.headers;
-                for edit in edits.iter() {
-                    match edit {
-                        RequestEdit::Remove(name) => upstream.retain(|(found, _)| found != name),
-                        RequestEdit::Set(name, value) => {
-                            upstream.retain(|(found, _)| found != name);
-                            upstream.push((name.to_string(), value.clone()));
-                        }
-                    }
-                }
-                Reply {
-                    status: 200,
-                    headers: text(response.as_slice()),
-                    body: Vec::new(),
-                    details: String::new(),
-                    upstream: Some(Seen(upstream)),
-                    redacted_path: None,
+        let Judged {
+            outcome,
+            edits,
+            response,
+        } = self.chain.on_request(&self.host, &headers);
+        let mut changed = request.headers;
+        for edit in edits.iter() {
+            match edit {
+                RequestEdit::Remove(name) => changed.retain(|(found, _)| found != name),
+                RequestEdit::Set(name, value) => {
+                    changed.retain(|(found, _)| found != name);
+                    changed.push((name.to_string(), value.clone()));
                 }
             }
-            Outcome::Reply(reply, redacted_path) => Reply {
+        }
+        let changed = Seen(changed);
+        match outcome {
+            Outcome::Forward => Reply {
+                status: 200,
+                headers: response
+                    .iter()
+                    .map(|header| (header.name.to_string(), header.value.clone()))
+                    .collect(),
+                body: Vec::new(),
+                details: String::new(),
+                upstream: Some(changed.clone()),
+                logged: changed,
+            },
+            Outcome::Reply(reply) => Reply {
                 status: reply.status,
-                headers: text(&reply.headers),
+                headers: reply
+                    .headers
+                    .into_iter()
+                    .map(|(name, value)| (name.into_owned(), value))
+                    .collect(),
                 body: reply.body,
                 details: reply.details,
                 upstream: None,
-                redacted_path,
+                logged: changed,
             },
         }
+    }
+
+    /// Sends trailers through the chain, and gives those that are left.
+    pub fn send_trailers(&self, trailers: &[(&str, &str)]) -> Vec<String> {
+        let headers = Headers::from_pairs(trailers.iter().copied());
+        let removed: Vec<&str> = self.chain.on_request_trailers(&headers).collect();
+        let left = trailers.iter().filter(|(name, _)| !removed.contains(name));
+        left.map(|(name, _)| (*name).to_owned()).collect()
     }
 }
 
@@ -110,6 +122,11 @@ impl Request {
         self
     }
 
+    /// All values of a header.
+    pub fn header_values(&self, name: &str) -> Vec<String> {
+        Seen(self.headers.clone()).all(name)
+    }
+
     /// Removes all headers of a name.
     #[must_use]
     pub fn without(mut self, name: &str) -> Self {
@@ -131,8 +148,8 @@ pub struct Reply {
     pub details: String,
     /// The request as the upstream saw it.
     pub upstream: Option<Seen>,
-    /// The path that replaced the client's in a refused request.
-    pub redacted_path: Option<Vec<u8>>,
+    /// The request as access logs show it, also where it was refused.
+    pub logged: Seen,
 }
 
 impl Reply {

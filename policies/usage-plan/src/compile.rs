@@ -3,13 +3,13 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
-use tollgate_core::config::{ConfigErrors, Rejected, expected_one_of, quote};
-use tollgate_core::headers::HeaderName;
+use tollgate_core::config::{ConfigErrors, Rejected, Table, expected_one_of, quote};
+use tollgate_core::headers::{FieldName, HeaderName};
 use tollgate_core::name::Name;
-use tollgate_core::policy::Compile;
+use tollgate_core::policy::{Compile, Mode};
 use tollgate_core::time::{Instant3339, Timestamp};
 
-use crate::config::{ApiKeyConfig, ConsumerConfig, KeyConfig, UsagePlanConfig};
+use crate::config::{ApiKeyConfig, ConsumerConfig, KeyConfig, PlanConfig, UsagePlanConfig};
 use crate::credential::Places;
 use crate::keys::{Digest, KeyRecord, Keys, Pepper, Scheme};
 use crate::plan::Plan;
@@ -20,35 +20,27 @@ pub(crate) fn compile(
     config: UsagePlanConfig,
     cx: &mut Compile<'_>,
 ) -> Result<UsagePlan, Rejected> {
-    let namespace = config
-        .namespace
-        .as_ref()
-        .map_or("default", Name::as_str)
-        .to_owned();
-    let names: Vec<String> = config
-        .plans
-        .iter()
-        .map(|(name, _)| name.to_owned())
-        .collect();
+    let records = Records::new(&config);
+    let names = PlanNames::new(&config.plans);
     let plans = compile_plans(config.plans.0, cx);
     let pepper = compile_pepper(&config.key, cx);
-    let resolver = PlanNames {
-        names: &names,
-        plans: plans.as_deref().unwrap_or_default(),
-    };
-    let consumers = compile_consumers(&config.consumers, &resolver, &namespace, cx.errors);
+    let consumers = compile_consumers(&config.consumers, &names, &records, cx.errors);
     let keys = compile_keys(&config.consumers, pepper, cx.errors);
     let anonymous = config.anonymous.map(|anonymous| {
-        let plan = resolver.find(&anonymous.plan, "usage_plan.anonymous.plan", cx.errors)?;
-        // No consumer's id begins with a slash, so this is nobody else's record.
+        let plan = names.find(&anonymous.plan, "usage_plan.anonymous.plan", cx.errors)?;
         Ok(Consumer {
             id: "anonymous".into(),
             plan,
             since: None,
-            record: record_key(&namespace, "/anonymous"),
+            record: records.of_anonymous(),
         })
     });
-    let realm = check_key_config(&config.key, cx.errors);
+    let key = check_key_config(&config.key, cx.errors);
+    let prefix = check_prefix(config.identity.prefix.as_str(), cx.errors);
+    let retry_after_max = config
+        .retry_after_max
+        .map(|span| check_retry_after(span.get(), cx.errors))
+        .transpose();
     if config.consumers.is_empty() && anonymous.is_none() {
         return Err(cx.errors.add(
             "usage_plan",
@@ -56,11 +48,7 @@ pub(crate) fn compile(
              add one of them",
         ));
     }
-    let prefix = config.identity.prefix.as_str();
-    let retry_after_max = config
-        .retry_after_max
-        .map(|span| check_retry_after(span.get(), cx.errors));
-    realm?;
+    let (prefix, ()) = (prefix?, key?);
     Ok(UsagePlan {
         places: Places::new(&config.key),
         strip: config.key.strip,
@@ -72,10 +60,39 @@ pub(crate) fn compile(
         id_header: HeaderName::Owned(format!("{prefix}id")),
         plan_header: HeaderName::Owned(format!("{prefix}plan")),
         identity_prefix: prefix.to_owned(),
-        retry_after_max: retry_after_max.transpose()?,
+        retry_after_max: retry_after_max?,
         on_contention: config.on_contention,
         mode: config.mode,
     })
+}
+
+/// The keys of records in the shared state: `tollgate/usage/<namespace> <consumer>`. The layout of
+/// a record is versioned inside of it.
+struct Records {
+    /// No name has a space, so no two pairs of namespace and consumer make the same key.
+    prefix: String,
+}
+
+impl Records {
+    fn new(config: &UsagePlanConfig) -> Self {
+        let namespace = config.namespace.as_ref().map_or("default", Name::as_str);
+        // A policy that is only tried out must not use up what another one grants.
+        let state = match config.mode {
+            Mode::Enforce => "usage",
+            Mode::Shadow => "shadow-usage",
+        };
+        Records {
+            prefix: format!("tollgate/{state}/{namespace} "),
+        }
+    }
+
+    fn of(&self, consumer: &str) -> Box<str> {
+        format!("{}{consumer}", self.prefix).into()
+    }
+
+    fn of_anonymous(&self) -> Box<str> {
+        self.of(" anonymous")
+    }
 }
 
 fn compile_plans(
@@ -94,18 +111,33 @@ fn compile_plans(
 }
 
 /// Finds plans by name, also while some of them have mistakes.
-struct PlanNames<'a> {
-    names: &'a [String],
-    plans: &'a [Plan],
+struct PlanNames {
+    plans: Vec<(String, HasOffset)>,
 }
 
-impl PlanNames<'_> {
+/// Whether a quota of the plan has an offset.
+type HasOffset = bool;
+
+impl PlanNames {
+    fn new(plans: &Table<PlanConfig>) -> Self {
+        let has_offset = |plan: &PlanConfig| plan.quota.0.iter().any(|quota| quota.offset > 0);
+        let plans = plans
+            .iter()
+            .map(|(name, plan)| (name.to_owned(), has_offset(plan)));
+        PlanNames {
+            plans: plans.collect(),
+        }
+    }
+
     fn find(&self, name: &Name, path: &str, errors: &mut ConfigErrors) -> Result<u16, Rejected> {
-        let place = self.names.iter().position(|known| known == name.as_str());
+        let place = self
+            .plans
+            .iter()
+            .position(|(known, _)| known == name.as_str());
         place
             .and_then(|index| u16::try_from(index).ok())
             .ok_or_else(|| {
-                let known: Vec<&str> = self.names.iter().map(String::as_str).collect();
+                let known: Vec<&str> = self.plans.iter().map(|(known, _)| known.as_str()).collect();
                 let found = expected_one_of(name.as_str(), &known);
                 errors.add(
                     path,
@@ -117,14 +149,14 @@ impl PlanNames<'_> {
     fn has_offset(&self, index: u16) -> bool {
         self.plans
             .get(usize::from(index))
-            .is_some_and(Plan::has_offset)
+            .is_some_and(|(_, has_offset)| *has_offset)
     }
 }
 
 fn compile_consumers(
     configs: &[ConsumerConfig],
-    plans: &PlanNames<'_>,
-    namespace: &str,
+    plans: &PlanNames,
+    records: &Records,
     errors: &mut ConfigErrors,
 ) -> Result<Vec<Consumer>, Rejected> {
     let mut consumers = Vec::with_capacity(configs.len());
@@ -155,18 +187,13 @@ fn compile_consumers(
                     id: config.id.to_shared(),
                     plan,
                     since: config.since.map(|Instant3339(since)| since.as_seconds()),
-                    record: record_key(namespace, id),
+                    record: records.of(id),
                 });
             }
             Err(rejected) => verdict = Err(rejected),
         }
     }
     verdict.map(|()| consumers)
-}
-
-/// The layout of a record is versioned inside of it, so its key need not be.
-fn record_key(namespace: &str, consumer: &str) -> Box<str> {
-    format!("tollgate/usage/{namespace}/{consumer}").into()
 }
 
 fn compile_keys(
@@ -261,11 +288,9 @@ fn compile_pepper(config: &KeyConfig, cx: &mut Compile<'_>) -> Result<Option<Pep
         .ok_or_else(|| {
             cx.errors.add(
                 "usage_plan.key.pepper.env",
-                format!(
-                    "the environment variable {} is not set or empty: hand it to the plugin by \
-                 vm_config.environment_variables in Envoy, by vmConfig.env in Istio",
-                    quote(&pepper.env)
-                ),
+                // Its name is not repeated: it may be the pepper itself, put in the wrong place.
+                "no environment variable of this name is set, or it is empty: hand it to the \
+                 plugin by vm_config.environment_variables in Envoy, by vmConfig.env in Istio",
             )
         })
 }
@@ -279,15 +304,59 @@ fn check_key_config(config: &KeyConfig, errors: &mut ConfigErrors) -> Result<(),
     {
         verdict = Err(errors.add("usage_plan.key.realm", "expected printable ASCII"));
     }
-    for (place, name) in [("query", &config.query), ("cookie", &config.cookie)] {
-        if name.as_ref().is_some_and(String::is_empty) {
-            verdict = Err(errors.add(
-                format!("usage_plan.key.{place}"),
-                "is empty, expected the name under which the key is sent",
-            ));
-        }
+    if let Some(header) = &config.header
+        && TAKEN_HEADERS.contains(&header.as_str())
+    {
+        let message = format!(
+            "{} has a meaning of its own, choose another",
+            header.as_str()
+        );
+        verdict = Err(errors.add("usage_plan.key.header", message));
+    }
+    if config.query.as_ref().is_some_and(String::is_empty) {
+        let message = "is empty, expected the parameter's name";
+        verdict = Err(errors.add("usage_plan.key.query", message));
+    }
+    // A cookie's name is a token, as a header's is (RFC 6265 section 4.1.1).
+    if config
+        .cookie
+        .as_ref()
+        .is_some_and(|name| name.parse::<FieldName>().is_err())
+    {
+        let message = "is not a cookie's name: letters, digits and !#$%&'*+-.^_`|~";
+        verdict = Err(errors.add("usage_plan.key.cookie", message));
     }
     verdict
+}
+
+/// Headers that can't carry a key, because removing them would break the request.
+const TAKEN_HEADERS: [&str; 7] = [
+    "connection",
+    "content-length",
+    "content-type",
+    "cookie",
+    "host",
+    "te",
+    "transfer-encoding",
+];
+
+/// Everything under the prefix is removed from requests, so it must not cover headers of others.
+fn check_prefix<'a>(prefix: &'a str, errors: &mut ConfigErrors) -> Result<&'a str, Rejected> {
+    let own = prefix
+        .strip_prefix("x-")
+        .and_then(|rest| rest.strip_suffix('-'));
+    let of_others = ["x-forwarded-", "x-envoy-", "x-request-"];
+    if own.is_none_or(str::is_empty) || of_others.contains(&prefix) {
+        return Err(errors.add(
+            "usage_plan.identity.prefix",
+            format!(
+                "found {}, expected one of your own that begins with x- and ends with -, as \
+                 x-consumer-: every header of the client under it is removed",
+                quote(prefix)
+            ),
+        ));
+    }
+    Ok(prefix)
 }
 
 fn check_retry_after(most: Duration, errors: &mut ConfigErrors) -> Result<Duration, Rejected> {

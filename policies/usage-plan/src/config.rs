@@ -234,10 +234,10 @@ pub struct QuotaConfig {
     pub week_start: Option<DayOfWeek>,
     /// The day of the month on which a month or year begins; 29 to 31 clamp to the month's end.
     #[deserr(default)]
-    pub anchor_day: Option<u8>,
+    pub anchor_day: Option<Positive>,
     /// The month in which a year begins.
     #[deserr(default)]
-    pub anchor_month: Option<u8>,
+    pub anchor_month: Option<Positive>,
     /// How many requests are taken off the first period, the one in which the consumer's `since`
     /// lies.
     #[deserr(default)]
@@ -321,8 +321,9 @@ pub struct AnonymousConfig {
 #[derive(Clone, Debug, Deserr)]
 #[deserr(error = ConfigErrors, deny_unknown_fields)]
 pub struct IdentityConfig {
-    /// Headers with this prefix are ours: the client's are removed from every request, with `_`
-    /// for `-` too, then `<prefix>id` and `<prefix>plan` are set.
+    /// Headers with this prefix are ours: the client's are removed from every request, in every
+    /// spelling that a server may take for it, then `<prefix>id` and `<prefix>plan` are set. It
+    /// begins with `x-` and ends with `-`.
     #[deserr(default = FieldName::from_static("x-consumer-"))]
     pub prefix: FieldName,
 }

@@ -143,6 +143,11 @@ fn cookies(header: &[u8]) -> impl Iterator<Item = &[u8]> {
 fn cookie_value<'a>(pair: &'a [u8], name: &str) -> Option<&'a [u8]> {
     let (found, value) = pair.split_at_checked(pair.iter().position(|byte| *byte == b'=')?)?;
     let value = value.strip_prefix(b"=")?.trim_ascii();
+    // RFC 6265 section 4.1.1: a value may stand in double quotes.
+    let unquoted = value
+        .strip_prefix(b"\"")
+        .and_then(|value| value.strip_suffix(b"\""));
+    let value = unquoted.unwrap_or(value);
     (found.trim_ascii() == name.as_bytes()).then_some(value)
 }
 
@@ -184,6 +189,8 @@ mod tests {
             find(&[("cookie", "a=b"), ("cookie", " key = k ")], "/"),
             key("k")
         );
+        assert_eq!(find(&[("cookie", "key=\"k\"")], "/"), key("k"));
+        assert_eq!(find(&[("cookie", "key=\"")], "/"), key("\""));
         assert_eq!(find(&[("x-api-key", "")], "/"), key(""));
         assert_eq!(
             find(

@@ -33,8 +33,9 @@ use tollgate_core::host::Host;
 use tollgate_core::limit_headers::whole_seconds;
 use tollgate_core::policy::{
     Callbacks, Compile, Consumer as ConsumerFact, Exchange, Mode, Policy, Step, StepResult,
+    TargetUse,
 };
-use tollgate_core::problem::{Kind, PATH_AMBIGUOUS, Problem};
+use tollgate_core::problem::{Kind, Problem, REQUEST_AMBIGUOUS};
 use tollgate_core::shared::{Update, UpdateFailed, update};
 
 pub use config::UsagePlanConfig;
@@ -95,7 +96,9 @@ pub struct Stream {
 
 impl Policy for UsagePlan {
     const SECTION: &'static str = "usage_plan";
-    const CALLBACKS: Callbacks = Callbacks::REQUEST_HEADERS.union(Callbacks::RESPONSE_HEADERS);
+    const CALLBACKS: Callbacks = Callbacks::REQUEST_HEADERS
+        .union(Callbacks::REQUEST_TRAILERS)
+        .union(Callbacks::RESPONSE_HEADERS);
     type Section = UsagePlanConfig;
     type Stream = Stream;
 
@@ -103,8 +106,12 @@ impl Policy for UsagePlan {
         compile::compile(config, cx)
     }
 
-    fn reads_paths(&self) -> bool {
-        self.plans.iter().any(Plan::reads_paths)
+    fn target_use(&self) -> TargetUse {
+        TargetUse::of(self.mode, self.plans.iter().any(Plan::depends_on_target))
+    }
+
+    fn reserves(&self, header: &[u8]) -> bool {
+        has_prefix(header, self.identity_prefix.as_bytes())
     }
 
     fn step<H: Host>(
@@ -114,7 +121,11 @@ impl Policy for UsagePlan {
         x: &mut Exchange<'_, H>,
     ) -> StepResult {
         match step {
-            Step::Identify => Ok(()),
+            // Before anything else can refuse the request: its path is in access logs.
+            Step::Identify => {
+                self.strip_key(x);
+                Ok(())
+            }
             Step::Authenticate => self.authenticate(stream, x),
             Step::Entitle => self.entitle(stream, x),
             Step::Charge => self.charge(stream, x),
@@ -128,9 +139,8 @@ impl Policy for UsagePlan {
 
 impl UsagePlan {
     fn authenticate<H: Host>(&self, stream: &mut Stream, x: &mut Exchange<'_, H>) -> StepResult {
-        let identified = self.identify(self.places.find(x.request, &x.path), x);
-        self.strip_key(x);
-        match identified {
+        let path = x.request.get(":path").unwrap_or_default();
+        match self.identify(self.places.find(x.request, path), x) {
             Ok(caller) => {
                 stream.caller = caller;
                 self.note_caller(caller, x);
@@ -200,11 +210,17 @@ impl UsagePlan {
         else {
             return Ok(());
         };
-        if !plan.is_limited() {
+        // In shadow mode a request may come here that would have been refused before. It is charged
+        // nothing, as it would not have been.
+        if !plan.is_limited() || x.facts.would_deny.is_some() {
             return Ok(());
         }
+        let throttles = match throttles(plan, x) {
+            Ok(throttles) => throttles,
+            Err(problem) => return self.mode.refuse(problem, x),
+        };
         let limits = Limits {
-            throttles: throttles(plan, x)?,
+            throttles,
             quotas: &plan.quotas,
             since: consumer.since,
         };
@@ -227,7 +243,10 @@ impl UsagePlan {
         });
         match charged {
             Ok((statuses, refusal)) => {
-                x.limits.extend(statuses);
+                // Clients are told of limits that hold.
+                if self.mode == Mode::Enforce {
+                    x.limits.extend(statuses);
+                }
                 match refusal {
                     None => Ok(()),
                     Some(refusal) => self.mode.refuse(self.too_many(&refusal), x),
@@ -262,10 +281,11 @@ impl UsagePlan {
         }
     }
 
-    /// Removes the key from what goes on: from the headers where the request is forwarded, from the
-    /// path in any case, because access logs hold it.
+    /// Removes the key from what the upstream and access logs see.
+    ///
+    /// In shadow mode it stays: whoever checks keys behind this policy still needs it.
     fn strip_key<H>(&self, x: &mut Exchange<'_, H>) {
-        if !self.strip {
+        if !self.strip || self.mode == Mode::Shadow {
             return;
         }
         if let Some(path) = self.places.strip_query(&x.path) {
@@ -353,11 +373,11 @@ fn repeated() -> Problem {
 fn throttles<'a, H>(
     plan: &'a Plan,
     x: &Exchange<'_, H>,
-) -> Result<[Option<&'a Throttle>; 2], Box<Problem>> {
+) -> Result<[Option<&'a Throttle>; 2], Problem> {
     let own = plan
         .methods
         .find(x.method(), x.target)
-        .map_err(|ambiguous| Box::new(Problem::new(&PATH_AMBIGUOUS, ambiguous.explanation())))?;
+        .map_err(|ambiguous| Problem::new(&REQUEST_AMBIGUOUS, ambiguous.explanation()))?;
     let own = own.map(|(_, method)| method);
     let replaced = own.is_some_and(|method| method.replaces_plan);
     let of_plan = plan.throttle.as_ref().filter(|_| !replaced);
@@ -365,11 +385,11 @@ fn throttles<'a, H>(
 }
 
 /// Whether a header's name begins with the prefix. Servers that pass headers on as variables (CGI,
-/// RFC 3875 section 4.1.18) turn `-` and `_` into the same.
+/// RFC 3875 section 4.1.18) make the same of every character that is no letter or digit.
 fn has_prefix(name: &[u8], prefix: &[u8]) -> bool {
     let plain = |byte: &u8| match byte {
-        b'_' => b'-',
-        byte => *byte,
+        byte if byte.is_ascii_alphanumeric() => byte.to_ascii_lowercase(),
+        _ => b'-',
     };
     name.get(..prefix.len())
         .is_some_and(|start| start.iter().map(plain).eq(prefix.iter().map(plain)))

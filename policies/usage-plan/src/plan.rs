@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use tollgate_calendar::{Calendar, Settings};
 use tollgate_core::apis::{ApiId, ApiTable, PatternTable};
-use tollgate_core::config::{ConfigErrors, Rejected, key_path, quote};
+use tollgate_core::config::{ConfigErrors, Positive, Rejected, key_path, quote};
 use tollgate_core::limit_headers::LimitName;
 use tollgate_core::name::Name;
 use tollgate_core::policy::Plan as PlanFact;
@@ -113,13 +113,9 @@ impl Plan {
         self.throttle.is_some() || !self.quotas.is_empty()
     }
 
-    /// Whether a request's path decides on its limits.
-    pub(crate) fn reads_paths(&self) -> bool {
-        !self.methods.is_empty()
-    }
-
-    pub(crate) fn has_offset(&self) -> bool {
-        self.quotas.iter().any(|quota| quota.offset > 0)
+    /// Whether host, method or path of a request decide on what it may do or on its limits.
+    pub(crate) fn depends_on_target(&self) -> bool {
+        self.apis.is_some() || !self.methods.is_empty()
     }
 }
 
@@ -255,7 +251,11 @@ fn compile_quotas(
             _ => format!("{path}.quota[{index}]"),
         };
         match compile_quota(config, &place, errors) {
-            Ok(quota) if quotas.iter().any(|other| other.id == quota.id) => {
+            Ok(quota)
+                if quotas
+                    .iter()
+                    .any(|other| other.name == quota.name || other.id == quota.id) =>
+            {
                 let message = format!(
                     "a second quota is named {}: give one of them a name of its own",
                     quote(quota.name.as_str())
@@ -278,8 +278,8 @@ fn compile_calendar(
         period: config.period.0,
         offset: config.utc_offset.map(|offset| offset.0).unwrap_or_default(),
         week_start: config.week_start.map(|day| day.0),
-        anchor_day: config.anchor_day,
-        anchor_month: config.anchor_month,
+        anchor_day: config.anchor_day.map(small),
+        anchor_month: config.anchor_month.map(small),
     };
     Calendar::new(settings).map_err(|invalid| {
         let mut mistakes = ConfigErrors::default();
@@ -288,6 +288,11 @@ fn compile_calendar(
         }
         errors.append(mistakes)
     })
+}
+
+/// A day or month; one that is too large for its type is too large for the calendar, which says so.
+fn small(Positive(number): Positive) -> u8 {
+    u8::try_from(number.get()).unwrap_or(u8::MAX)
 }
 
 fn compile_quota(
@@ -309,8 +314,10 @@ fn compile_quota(
         );
         return Err(errors.add(format!("{path}.offset"), message));
     }
+    // With its period: what was used of a year must not be taken for what was used of a day.
+    let id = LimitId::of(&format!("{} {}", name.as_str(), period.name()));
     Ok(Quota {
-        id: LimitId::of(name.as_str()),
+        id,
         name,
         limit: config.limit,
         offset: config.offset,

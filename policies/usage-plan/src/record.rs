@@ -45,6 +45,9 @@ pub(crate) struct StoredQuota {
 
 const VERSION: u8 = 1;
 
+/// Far more than a plan can have, and less than the layout can count.
+const MOST_QUOTAS: usize = 64;
+
 impl Record {
     /// Reads an entry. One that is absent, or was written by a version of this code with another
     /// layout, is like that of a consumer that has not called yet.
@@ -108,6 +111,10 @@ impl Record {
         self.buckets.retain(|bucket| bucket.tat > now_nanos);
         self.quotas
             .retain(|quota| has_quota(quota.id) || quota.end > now_seconds);
+        // A plan whose quotas were renamed again and again leaves many behind.
+        if self.quotas.len() > MOST_QUOTAS {
+            self.quotas.retain(|quota| has_quota(quota.id));
+        }
     }
 }
 
@@ -192,6 +199,31 @@ mod tests {
         bytes[0] = 2;
         for unreadable in [None, Some(&[][..]), Some(&bytes), Some(&bytes[..5])] {
             assert_eq!(Record::read(unreadable), Record::default());
+        }
+    }
+
+    #[test]
+    fn quotas_left_behind_never_crowd_out_those_of_the_plan() {
+        let own = LimitId::of("own");
+        let mut record = Record::default();
+        for round in 0..500_u64 {
+            let gone = LimitId::of(&format!("gone {round}"));
+            record.set_quota(StoredQuota {
+                id: gone,
+                start: 0,
+                end: i64::MAX,
+                used: 1,
+            });
+            record.set_quota(StoredQuota {
+                id: own,
+                start: 0,
+                end: i64::MAX,
+                used: round,
+            });
+            record.prune(0, 0, |id| id == own);
+            record = Record::read(Some(&record.to_bytes()));
+            assert_eq!(record.quota(own).unwrap().used, round);
+            assert!(record.quotas.len() <= MOST_QUOTAS);
         }
     }
 

@@ -55,7 +55,7 @@ fn shapes_are_checked() {
             "usage_plan.mode: unknown value \"dry\", expected one of enforce, shadow",
             "usage_plan.key.headers: unknown field, did you mean \"header\"?",
             "usage_plan.plans.gold.aps: unknown field, did you mean \"apis\"?",
-            "usage_plan.plans.gold.quota.limit: found the text \"many\", expected a whole number",
+            "usage_plan.plans.gold.quota.limit: found text, expected a whole number",
             "usage_plan.plans.gold.quota.period: unknown period \"fortnight\", expected one of minute, hour, day, week, month, year",
             "usage_plan.plans.gold.throttle.burst: found 0, expected 1 to 4294967295",
             "usage_plan.plans.gold.throttle.methods.GET.rate: the rate \"5\" has no period, write \"5/s\"",
@@ -156,6 +156,7 @@ fn limits_are_checked() {
             "usage_plan.plans.gold.quota[0]",
             "usage_plan.plans.gold.quota[1].offset: found 2, expected at most the quota's limit, 1",
             "usage_plan.plans.gold.quota[3].name: a second quota is named \"hour\"",
+            "usage_plan.consumers[0].since: is missing",
             "usage_plan.retry_after_max: is less than 1s",
         ],
     );
@@ -164,6 +165,73 @@ fn limits_are_checked() {
         json!({}),
     );
     assert_mistakes(&offset, &["usage_plan.consumers[0].since: is missing"]);
+}
+
+#[test]
+fn nothing_is_not_a_limit() {
+    assert_mistakes(
+        &config(
+            json!({ "apis": null, "throttle": null, "quota": null }),
+            json!({ "anonymous": null }),
+        ),
+        &[
+            "usage_plan.anonymous: found nothing",
+            "usage_plan.plans.gold.apis: found nothing",
+            "usage_plan.plans.gold.quota: found nothing",
+            "usage_plan.plans.gold.throttle: found nothing",
+        ],
+    );
+}
+
+#[test]
+fn names_of_headers_and_cookies_are_checked() {
+    assert_mistakes(
+        &config(
+            json!({}),
+            json!({
+                "key": { "header": "Cookie", "query": "", "cookie": "a=b", "realm": "ä" },
+                "identity": { "prefix": "x-forwarded-" },
+            }),
+        ),
+        &[
+            "usage_plan.key.realm: expected printable ASCII",
+            "usage_plan.key.header: cookie has a meaning of its own",
+            "usage_plan.key.query: is empty",
+            "usage_plan.key.cookie: is not a cookie's name",
+            "usage_plan.identity.prefix: found \"x-forwarded-\"",
+        ],
+    );
+    for prefix in ["x-consumer", "consumer-", "x-", "content-"] {
+        let found = mistakes(&config(
+            json!({}),
+            json!({ "identity": { "prefix": prefix } }),
+        ));
+        assert_eq!(found.len(), 1, "{prefix}: {found:?}");
+    }
+}
+
+#[test]
+fn no_mistake_repeats_what_may_be_a_secret() {
+    let secret = "sk_live_4242424242424242";
+    let consumer =
+        |keys: Value| json!({ "consumers": [{ "id": "a", "plan": "gold", "keys": keys }] });
+    for merged in [
+        consumer(json!(secret)),
+        consumer(json!([secret])),
+        consumer(json!([{ "sha256": secret }])),
+        consumer(json!([{ secret: 1 }])),
+        consumer(json!([{ "sha256": sha256("a"), "expires": secret }])),
+        json!({ "consumers": [secret] }),
+        json!({ "key": secret }),
+        json!({ "key": { "pepper": secret } }),
+        json!({ "key": { "pepper": { "env": secret } } }),
+    ] {
+        let found = mistakes(&config(json!({}), merged.clone())).join("\n");
+        assert!(
+            !found.is_empty() && !found.contains(secret),
+            "{merged}: {found}"
+        );
+    }
 }
 
 #[test]

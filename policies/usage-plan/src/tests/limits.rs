@@ -245,6 +245,38 @@ fn a_window_that_has_begun_runs_to_its_end_when_its_calendar_changes() {
 }
 
 #[test]
+fn a_quota_of_another_period_is_another_quota() {
+    let plan = |limit: u64, period: &str| json!({ "quota": { "name": "calls", "limit": limit, "period": period } });
+    let first = gateway(plan(100, "year"));
+    assert_eq!(statuses(&first, 20), [200; 20]);
+    let again = Plugin::on(
+        first.host.process.worker(),
+        &config(plan(10, "day"), json!({})),
+    )
+    .unwrap();
+    assert_eq!(statuses(&again, 10), [200; 10]);
+    assert_eq!(limited(&call(&again)).1, 43_200);
+}
+
+#[test]
+fn namespaces_and_consumers_are_told_apart() {
+    let plan = json!({ "quota": { "limit": 1, "period": "day" } });
+    let section = |namespace: &str, id: &str| {
+        let consumers = json!([{ "id": id, "plan": "gold", "keys": [key("acme-key")] }]);
+        config(
+            plan.clone(),
+            json!({ "namespace": namespace, "consumers": consumers }),
+        )
+    };
+    let first = start(&section("a", "b/c"));
+    assert_eq!(statuses(&first, 2), [200, 429]);
+    let second = Plugin::on(first.host.process.worker(), &section("a/b", "c")).unwrap();
+    assert_eq!(statuses(&second, 2), [200, 429]);
+    let same = Plugin::on(first.host.process.worker(), &section("a", "b/c")).unwrap();
+    assert_eq!(statuses(&same, 1), [429]);
+}
+
+#[test]
 fn a_clock_that_steps_back_gives_nothing_and_locks_nobody_out() {
     let gateway = gateway(json!({
         "throttle": { "rate": "1/s", "burst": 2 },
@@ -312,7 +344,7 @@ fn a_record_that_cannot_be_read_is_begun_anew() {
         gateway
             .host
             .process
-            .put("tollgate/usage/default/acme", bytes);
+            .put("tollgate/usage/default acme", bytes);
         assert_eq!(statuses(&gateway, 2), [200, 429], "{bytes:?}");
     }
 }
@@ -334,8 +366,8 @@ fn state_is_bounded_by_the_configuration() {
     assert_eq!(
         keys,
         [
-            "tollgate/usage/default//anonymous",
-            "tollgate/usage/default/acme"
+            "tollgate/usage/default  anonymous",
+            "tollgate/usage/default acme"
         ]
     );
 }
