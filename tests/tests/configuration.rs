@@ -96,7 +96,7 @@ async fn what_is_no_configuration_is_refused_with_a_cure() {
         (text("\u{0}"), "the configuration is not JSON"),
         (
             filter("request-id", json!({ "request_id": {}, "usage_plan": {} })),
-            "usage_plan: request-id.wasm has no such section, expected one of apis, paths, limit_headers, \
+            "usage_plan: request-id.wasm has no such section, expected one of apis, hosts, paths, limit_headers, \
              telemetry, request_id; if this is a policy of another plugin, load tollgate.wasm, which has all, or usage-plan.wasm",
         ),
     ] {

@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-use crate::apis::{ApiConfig, ApiTable};
+use crate::apis::{ApiConfig, ApiTable, HostOptions};
 use crate::config::{ConfigErrors, Document, Rejected};
 use crate::headers::{Headers, RequestEdits};
 use crate::host::{Environment, Host};
@@ -11,7 +11,7 @@ use crate::policy::{
     Callbacks, Compile, Exchange, Facts, Policy, ResponseHeaders, Step, StepResult, TargetUse,
 };
 use crate::problem::{GATEWAY_FAULT, LocalReply, Problem, REQUEST_AMBIGUOUS, RenderContext};
-use crate::target::{AmbiguousPath, PathOptions, RequestTarget};
+use crate::target::{AmbiguousRequest, PathOptions, RequestTarget};
 use crate::telemetry::{Decision, Telemetry, TelemetryConfig};
 
 /// Policies one after the other; built by [`chain!`](crate::chain).
@@ -44,6 +44,12 @@ pub trait Policies: Sized {
         streams: &mut Self::Streams,
         x: &mut Exchange<'_, H>,
     ) -> StepResult;
+
+    /// Lets each give back what it charged to a request that is refused after all.
+    fn undo<H: Host>(&self, streams: &mut Self::Streams, x: &mut Exchange<'_, H>);
+
+    /// Tells each that the stream has ended.
+    fn finish<H: Host>(&self, streams: &mut Self::Streams, host: &H);
 }
 
 /// The end of a chain.
@@ -82,6 +88,10 @@ impl Policies for End {
     ) -> StepResult {
         Ok(())
     }
+
+    fn undo<H: Host>(&self, (): &mut (), _x: &mut Exchange<'_, H>) {}
+
+    fn finish<H: Host>(&self, (): &mut (), _host: &H) {}
 }
 
 impl<P: Policy, R: Policies> Policies for Link<P, R> {
@@ -131,6 +141,20 @@ impl<P: Policy, R: Policies> Policies for Link<P, R> {
         }
         self.1.step(step, others, x)
     }
+
+    fn undo<H: Host>(&self, (own, others): &mut Self::Streams, x: &mut Exchange<'_, H>) {
+        if let Some(policy) = &self.0 {
+            policy.undo(own, x);
+        }
+        self.1.undo(others, x);
+    }
+
+    fn finish<H: Host>(&self, (own, others): &mut Self::Streams, host: &H) {
+        if let Some(policy) = &self.0 {
+            policy.finish(own, host);
+        }
+        self.1.finish(others, host);
+    }
 }
 
 /// The type of a chain of policies: `chain!(RequestId, UsagePlan)`.
@@ -163,7 +187,7 @@ pub enum Outcome {
 
 /// The judgement of a request, and what is to be kept until its response.
 #[derive(Debug, PartialEq)]
-pub struct Judged {
+pub struct Judged<S> {
     /// What is to be done with it.
     pub outcome: Outcome,
     /// The changes to make to it. Also to one that is refused: access logs show its headers, which
@@ -171,6 +195,8 @@ pub struct Judged {
     pub edits: RequestEdits,
     /// The headers that its response gets if somebody else answers it.
     pub response: ResponseHeaders,
+    /// What the policies remember of the request, for [`Chain::on_end`].
+    pub streams: S,
 }
 
 impl<P: Policies> Chain<P> {
@@ -196,13 +222,20 @@ impl<P: Policies> Chain<P> {
         errors: &mut ConfigErrors,
     ) -> Result<Self, Rejected> {
         let apis = document.take::<Vec<ApiConfig>>("apis", errors);
+        let hosts = document.take::<HostOptions>("hosts", errors);
         let paths = document.take::<PathOptions>("paths", errors);
         let limit_headers = document.take::<LimitHeadersConfig>("limit_headers", errors);
         let telemetry = document.take::<TelemetryConfig>("telemetry", errors);
+        // What can't be read is recorded; the rest is checked as if it had been left out.
+        let hosts = hosts.ok().flatten().unwrap_or_default();
+        let paths = paths.ok().flatten().unwrap_or_default();
         // Where `apis` itself can't be read, names that refer to it can't be checked; the table is
         // then empty and says so, and no policy reports what only follows from that.
         let table = match &apis {
-            Ok(_) => ApiTable::compile(apis.ok().flatten().unwrap_or_default(), errors),
+            Ok(_) => {
+                let apis = apis.ok().flatten().unwrap_or_default();
+                ApiTable::compile(apis, hosts, paths, errors)
+            }
             Err(_) => ApiTable::unreadable(),
         };
         let mut cx = Compile {
@@ -229,7 +262,7 @@ impl<P: Policies> Chain<P> {
         Ok(Chain {
             target_use: policies.target_use(),
             apis: table,
-            paths: paths?.unwrap_or_default(),
+            paths,
             limit_headers: limit_headers?.unwrap_or_default(),
             telemetry: Telemetry::new(telemetry?.unwrap_or_default()),
             policies,
@@ -237,7 +270,7 @@ impl<P: Policies> Chain<P> {
     }
 
     /// Judges a request by its headers.
-    pub fn on_request<H: Host>(&self, host: &H, request: &Headers) -> Judged {
+    pub fn on_request<H: Host>(&self, host: &H, request: &Headers) -> Judged<P::Streams> {
         let raw_path = request.get(":path").unwrap_or_default();
         let unread = RequestTarget::unread(raw_path);
         let target = self.read_target(raw_path);
@@ -263,7 +296,15 @@ impl<P: Policies> Chain<P> {
                     .into_iter()
                     .try_for_each(|step| self.policies.step(step, &mut streams, &mut x))
             });
-        self.conclude(verdict, raw_path, x)
+        if verdict.is_err() {
+            self.policies.undo(&mut streams, &mut x);
+        }
+        self.conclude(verdict, raw_path, x, streams)
+    }
+
+    /// Tells the policies that the stream has ended, in whatever way.
+    pub fn on_end<H: Host>(&self, host: &H, mut streams: P::Streams) {
+        self.policies.finish(&mut streams, host);
     }
 
     /// The names of the trailers that are to be removed.
@@ -287,7 +328,7 @@ impl<P: Policies> Chain<P> {
     }
 
     /// Reads the target where a rule or a label depends on it.
-    fn read_target<'a>(&self, raw_path: &'a [u8]) -> Result<RequestTarget<'a>, AmbiguousPath> {
+    fn read_target<'a>(&self, raw_path: &'a [u8]) -> Result<RequestTarget<'a>, AmbiguousRequest> {
         match self.target_use == TargetUse::None && self.apis.is_empty() {
             true => Ok(RequestTarget::unread(raw_path)),
             false => RequestTarget::parse(raw_path, &self.paths),
@@ -297,7 +338,7 @@ impl<P: Policies> Chain<P> {
     /// The path that goes on: where rules about it are enforced, the form that was judged.
     fn forwarded_path<'a>(
         &self,
-        target: &Result<RequestTarget<'a>, AmbiguousPath>,
+        target: &Result<RequestTarget<'a>, AmbiguousRequest>,
         raw_path: &'a [u8],
     ) -> Cow<'a, [u8]> {
         match target {
@@ -312,7 +353,7 @@ impl<P: Policies> Chain<P> {
     /// refused where a rule depends on it.
     fn find_api<H: Host>(
         &self,
-        target: &Result<RequestTarget<'_>, AmbiguousPath>,
+        target: &Result<RequestTarget<'_>, AmbiguousRequest>,
         x: &mut Exchange<'_, H>,
     ) -> StepResult {
         let api = target
@@ -344,7 +385,8 @@ impl<P: Policies> Chain<P> {
         verdict: StepResult,
         raw_path: &[u8],
         mut x: Exchange<'_, H>,
-    ) -> Judged {
+        streams: P::Streams,
+    ) -> Judged<P::Streams> {
         let decision = match (&verdict, x.facts.would_deny) {
             (Err(problem), _) => Decision::Deny(problem.kind()),
             (Ok(()), Some(kind)) => Decision::WouldDeny(kind),
@@ -374,22 +416,29 @@ impl<P: Policies> Chain<P> {
             outcome,
             edits: x.edits,
             response: x.response,
+            streams,
         }
     }
 }
 
 /// The sections that belong to no policy.
-const CORE_SECTIONS: [&str; 4] = ["apis", "paths", "limit_headers", "telemetry"];
+const CORE_SECTIONS: [&str; 5] = ["apis", "hosts", "paths", "limit_headers", "telemetry"];
 
 fn unknown_section(plugin: &str, unknown: &str, sections: &[&str]) -> String {
     let own: Vec<&str> = CORE_SECTIONS.iter().chain(sections).copied().collect();
-    let reading = crate::config::expected_one_of(unknown, &own);
-    format!(
-        "{plugin} has no such section{reading}; if this is a policy of another plugin, load \
-         tollgate.wasm, which has all, or {}.wasm",
-        unknown.replace('_', "-")
-    )
+    let expected = crate::config::expected_one_of(unknown, &own);
+    let elsewhere = match plugin {
+        FULL_PLUGIN => String::new(),
+        _ => format!(
+            "; if this is a policy of another plugin, load {FULL_PLUGIN}, which has all, or {}.wasm",
+            unknown.replace('_', "-")
+        ),
+    };
+    format!("{plugin} has no such section{expected}{elsewhere}")
 }
+
+/// The plugin that holds all policies.
+const FULL_PLUGIN: &str = "tollgate.wasm";
 
 /// The longest id of somebody else's making that is repeated in an answer.
 const LONGEST_PLAIN_ID: usize = 128;

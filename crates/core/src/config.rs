@@ -192,6 +192,9 @@ fn describe<V: IntoValue>(value: &Value<V>) -> String {
         Value::Boolean(value) => format!("{value}"),
         Value::Integer(value) => format!("the number {value}"),
         Value::NegativeInteger(value) => format!("the number {value}"),
+        Value::Float(value) if value.fract() == 0.0 => {
+            format!("the number {value}, too large to be exact")
+        }
         Value::Float(value) => format!("the number {value}"),
         // Not repeated: where a key or a pepper is put in the wrong place, this would log it.
         Value::String(_) => "text".to_owned(),

@@ -21,6 +21,9 @@ pub trait Host {
     /// trusted hops of `x-forwarded-for`).
     fn client_address(&self) -> Option<IpAddr>;
 
+    /// The name of the route that the host has chosen for the request, if it has one.
+    fn route_name(&self) -> Option<String>;
+
     /// Reads an entry of the state that all workers share.
     fn shared_get(&self, key: &str) -> Result<Option<SharedValue>, SharedUnavailable>;
 

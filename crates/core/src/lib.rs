@@ -8,6 +8,7 @@ pub mod headers;
 pub mod host;
 mod json;
 pub mod limit_headers;
+pub mod lookup;
 pub mod name;
 pub mod network;
 pub mod policy;

@@ -19,11 +19,18 @@ use crate::time::Timestamp;
 pub enum Step {
     /// Give the request its id and trace context. Never denies.
     Identify,
+    /// Turn floods away before anything dear is done for them: 429. What is charged here stays
+    /// charged.
+    Shield,
     /// Find out who calls: 400, 401.
     Authenticate,
     /// Check that the caller may use this API: 403.
     Entitle,
-    /// Charge rates and quotas, all or nothing: 429.
+    /// Charge rates: 429.
+    Throttle,
+    /// Take a place among the requests under way: 429.
+    Concurrency,
+    /// Charge the caller's plan, its rate and its quotas, all or nothing: 429.
     Charge,
     /// Prepare what the upstream sees. Never denies.
     Forward,
@@ -31,9 +38,12 @@ pub enum Step {
 
 impl Step {
     /// The steps after which the API of a request is known.
-    pub(crate) const JUDGING: [Step; 4] = [
+    pub(crate) const JUDGING: [Step; 7] = [
+        Step::Shield,
         Step::Authenticate,
         Step::Entitle,
+        Step::Throttle,
+        Step::Concurrency,
         Step::Charge,
         Step::Forward,
     ];
@@ -78,6 +88,12 @@ pub trait Policy: Sized {
         stream: &mut Self::Stream,
         x: &mut Exchange<'_, H>,
     ) -> StepResult;
+
+    /// Gives back what was charged to a request that is refused after all.
+    fn undo<H: Host>(&self, _stream: &mut Self::Stream, _x: &mut Exchange<'_, H>) {}
+
+    /// The stream has ended, in whatever way. Called once, with [`Callbacks::LOG`].
+    fn finish<H: Host>(&self, _stream: &mut Self::Stream, _host: &H) {}
 }
 
 /// What a policy needs of a request's target: its host, method and path.
@@ -127,10 +143,14 @@ impl Callbacks {
     /// The request's trailers, for a policy that [reserves](Policy::reserves) headers.
     pub const REQUEST_TRAILERS: Callbacks = Callbacks(1 << 2);
 
-    const NAMES: [(Callbacks, &'static str); 3] = [
+    /// The end of the stream, for a policy that has to [finish](Policy::finish) what it began.
+    pub const LOG: Callbacks = Callbacks(1 << 3);
+
+    const NAMES: [(Callbacks, &'static str); 4] = [
         (Callbacks::REQUEST_HEADERS, "proxy_on_request_headers"),
         (Callbacks::REQUEST_TRAILERS, "proxy_on_request_trailers"),
         (Callbacks::RESPONSE_HEADERS, "proxy_on_response_headers"),
+        (Callbacks::LOG, "proxy_on_log"),
     ];
 
     /// Both sets together.

@@ -23,25 +23,25 @@ pub enum UpdateFailed {
 /// Reads the entry `key`, lets `decide` look at it, and stores the result unless another worker
 /// was faster; then it decides again on what that one left, at most `attempts` times.
 ///
-/// `decide` gets `None` for an absent entry. It must not have effects of its own: all but its last
+/// `decide` gets the entry's bytes, to be edited in place, or `None` for an absent entry. It must not have effects of its own: all but its last
 /// answer are thrown away.
 pub fn update<H: Host, T>(
     host: &H,
     key: &str,
     attempts: u32,
-    mut decide: impl FnMut(Option<&[u8]>) -> Update<T>,
+    mut decide: impl FnMut(Option<Vec<u8>>) -> Update<T>,
 ) -> Result<T, UpdateFailed> {
     for _ in 0..attempts {
         let current = host
             .shared_get(key)
             .map_err(|SharedUnavailable| UpdateFailed::Unavailable)?;
-        let (bytes, outcome) = match decide(current.as_ref().map(|entry| entry.bytes.as_slice())) {
+        let (bytes, expected) = match current {
+            Some(entry) => (Some(entry.bytes), Expected::Version(entry.version)),
+            None => (None, Expected::Absent),
+        };
+        let (bytes, outcome) = match decide(bytes) {
             Update::Keep(outcome) => return Ok(outcome),
             Update::Write(bytes, outcome) => (bytes, outcome),
-        };
-        let expected = match current {
-            Some(entry) => Expected::Version(entry.version),
-            None => Expected::Absent,
         };
         match host.shared_set(key, &bytes, expected) {
             Ok(()) => return Ok(outcome),

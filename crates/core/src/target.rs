@@ -8,12 +8,15 @@
 //!   no empty segments, and no escape of a character that needs none. Where it differs from what
 //!   the client sent, the request is [rewritten](RequestTarget::rewritten), so the upstream sees
 //!   what was judged.
-//! - What no honest client sends is [refused](AmbiguousPath).
+//! - What no honest client sends is [refused](AmbiguousRequest).
 //! - What some servers read in one way and some in another, both of them rightly, has several
 //!   [readings](RequestTarget::readings), which must all lead to the same rule.
 //!
-//! Upper and lower case are different paths, as RFC 3986 §6.2.2.1 has it, and an escape is decoded
-//! once: `%252e` is the three characters `%2e`, not a dot.
+//! Upper and lower case are different paths, as RFC 3986 §6.2.2.1 has it, unless the configuration
+//! [says otherwise](LetterCase). An escape is decoded once: `%252e` is the three characters `%2e`,
+//! not a dot.
+
+mod ambiguous;
 
 use std::borrow::Cow;
 use std::fmt;
@@ -21,15 +24,20 @@ use std::fmt;
 use deserr::Deserr;
 use percent_encoding::percent_encode_byte;
 
+pub use ambiguous::AmbiguousRequest;
+
 use crate::config::ConfigErrors;
 
 /// The `paths` section: how paths are read.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Deserr)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserr)]
 #[deserr(error = ConfigErrors, deny_unknown_fields)]
 pub struct PathOptions {
     /// What becomes of a path with an escaped slash, `%2F`.
     #[deserr(default)]
     pub escaped_slashes: EscapedSlashes,
+    /// Whether upper and lower case are different paths. It must be so for the upstreams too.
+    #[deserr(default)]
+    pub letter_case: LetterCase,
 }
 
 /// What becomes of a path with an escaped slash, `%2F`.
@@ -44,76 +52,42 @@ pub enum EscapedSlashes {
     Keep,
 }
 
-/// A path that can't be judged, because a server behind might take it for another.
+/// Whether upper and lower case are different paths.
 ///
-/// `Display` gives the [explanation](AmbiguousPath::explanation).
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum AmbiguousPath {
-    /// It is neither a path nor an absolute URL, `*` or empty.
-    NotAPath,
-    /// It has a raw `#`.
-    Fragment,
-    /// It has a `%` that two hexadecimal digits do not follow.
-    MalformedEscape,
-    /// It has a control character, raw or escaped.
-    ControlCharacter,
-    /// It has a backslash, raw or escaped, which some servers take for a slash.
-    Backslash,
-    /// It has an escaped slash.
-    EscapedSlash,
-    /// It has a dot segment that only some servers recognise: `..;x`, or one next to a `%2F`.
-    DisguisedDotSegment,
-    /// Its `..` lead above the root.
-    AboveRoot,
-    /// It has a character of ASCII in an overlong encoding of UTF-8 (RFC 3629 §10).
-    OverlongEncoding,
-    /// It has readings to which different rules apply.
-    DifferentRules,
+/// To most servers they are. To some they are not (IIS, and Express unless told otherwise), and
+/// there `/V1/Admin` walks around an exact rule about `/v1/admin`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserr)]
+#[deserr(error = ConfigErrors, rename_all = lowercase)]
+pub enum LetterCase {
+    /// They are (RFC 3986 §6.2.2.1).
+    #[default]
+    Exact,
+    /// They are not: rules are compared in lower case. What is forwarded keeps its case. Only the
+    /// letters of ASCII have a case here: `/CAFÉ` is `/cafÉ`, but not `/café`.
+    Ignore,
 }
 
-impl AmbiguousPath {
-    /// A stable name for logs and metrics.
-    pub const fn as_str(self) -> &'static str {
+impl LetterCase {
+    /// Brings a text in match form, or a part of one, into the case in which rules are compared.
+    pub(crate) fn fold(self, text: Cow<'_, str>) -> Cow<'_, str> {
         match self {
-            Self::NotAPath => "not_a_path",
-            Self::Fragment => "fragment",
-            Self::MalformedEscape => "malformed_escape",
-            Self::ControlCharacter => "control_character",
-            Self::Backslash => "backslash",
-            Self::EscapedSlash => "escaped_slash",
-            Self::DisguisedDotSegment => "disguised_dot_segment",
-            Self::AboveRoot => "above_root",
-            Self::OverlongEncoding => "overlong_encoding",
-            Self::DifferentRules => "different_rules",
-        }
-    }
-
-    /// One sentence for the client. It tells nothing of how the gateway is configured.
-    pub const fn explanation(self) -> &'static str {
-        match self {
-            Self::NotAPath => "The request target is not a path that begins with a slash.",
-            Self::Fragment => "The request target has a fragment (#), which must not be sent.",
-            Self::MalformedEscape => {
-                "The path has a percent sign that two hexadecimal digits do not follow."
+            LetterCase::Ignore if text.bytes().any(|byte| byte.is_ascii_uppercase()) => {
+                let mut folded = text.into_owned();
+                folded.make_ascii_lowercase();
+                Cow::Owned(folded)
             }
-            Self::ControlCharacter => "The request target has a control character.",
-            Self::Backslash => "The path has a backslash.",
-            Self::EscapedSlash => "The path has an escaped slash (%2F).",
-            Self::DisguisedDotSegment => "The path has a dot segment in disguise.",
-            Self::AboveRoot => "The path leads above the root.",
-            Self::OverlongEncoding => "The path has an overlong encoding of a character.",
-            Self::DifferentRules => "The path can be read in more than one way.",
+            _ => text,
+        }
+    }
+
+    /// Whether two texts in match form, folded or not, are the same.
+    pub(crate) fn same(self, a: &str, b: &str) -> bool {
+        match self {
+            LetterCase::Exact => a == b,
+            LetterCase::Ignore => a.eq_ignore_ascii_case(b),
         }
     }
 }
-
-impl fmt::Display for AmbiguousPath {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.explanation())
-    }
-}
-
-impl std::error::Error for AmbiguousPath {}
 
 /// What a request asks for: the path in its forwarded form, its readings, and the query.
 #[derive(Clone, PartialEq, Eq)]
@@ -123,28 +97,33 @@ pub struct RequestTarget<'a> {
     query: Option<&'a [u8]>,
     /// Whether `path` and `query` together are something else than what the client sent.
     changed: bool,
-    /// The match form: two paths that mean the same are equal in it.
+    /// The folded match form: two paths that mean the same are equal in it.
     literal: Cow<'a, str>,
-    /// What servers might read that strip parameters or decode slashes.
+    /// What servers might read that strip parameters or decode slashes, in the same form.
     others: Vec<String>,
+    letter_case: LetterCase,
 }
 
 impl<'a> RequestTarget<'a> {
     /// Reads Envoy's `:path`, which holds the request target (RFC 9112 §3.2):
     ///
     /// - A path, perhaps with a query. Nothing is allocated if the path is in its forwarded form
-    ///   and has no character that can be written in two ways.
+    ///   and has no character that can be written in two ways. (Where letter case is ignored, a
+    ///   capital is one.)
     /// - `http://host/path`: it is rewritten to the path alone, so that `:authority` decides about
     ///   the host for everybody.
     /// - `*`, of `OPTIONS *`, and nothing at all, of `CONNECT`: there is no path. Only rules that
     ///   take every path apply.
-    pub fn parse(raw: &'a [u8], options: &PathOptions) -> Result<Self, AmbiguousPath> {
+    pub fn parse(raw: &'a [u8], options: &PathOptions) -> Result<Self, AmbiguousRequest> {
         if raw.is_empty() || raw == b"*" {
             return Ok(RequestTarget::unread(raw));
         }
         let (origin, absolute) = match raw.first() {
             Some(b'/') => (raw, false),
-            _ => (after_authority(raw).ok_or(AmbiguousPath::NotAPath)?, true),
+            _ => (
+                after_authority(raw).ok_or(AmbiguousRequest::NotAPath)?,
+                true,
+            ),
         };
         let (raw_path, query) = split_query(origin);
         check_query(query.unwrap_or_default())?;
@@ -159,18 +138,22 @@ impl<'a> RequestTarget<'a> {
                 path: Cow::Borrowed(raw_path),
                 query,
                 changed: absolute,
-                literal: Cow::Borrowed(literal),
+                literal: options.letter_case.fold(Cow::Borrowed(literal)),
                 others: Vec::new(),
+                letter_case: options.letter_case,
             });
         }
         let path = forwarded_form(raw_path, options.escaped_slashes)?;
         let literal = match_form(&path);
+        let fold = |reading| options.letter_case.fold(Cow::Owned(reading));
+        let others = other_readings(&literal).into_iter();
         Ok(RequestTarget {
             changed: absolute || path.as_bytes() != raw_path,
-            others: other_readings(&literal),
-            literal: Cow::Owned(literal),
+            others: others.map(|reading| fold(reading).into_owned()).collect(),
+            literal: fold(literal),
             path: Cow::Owned(path.into_bytes()),
             query,
+            letter_case: options.letter_case,
         })
     }
 
@@ -184,6 +167,7 @@ impl<'a> RequestTarget<'a> {
             changed: false,
             literal: Cow::Borrowed(""),
             others: Vec::new(),
+            letter_case: LetterCase::default(),
         }
     }
 
@@ -210,7 +194,8 @@ impl<'a> RequestTarget<'a> {
         })
     }
 
-    /// The paths that servers might take this one for, each in match form; mostly just one.
+    /// The paths that servers might take this one for, each in match form; mostly just one. They
+    /// are in lower case where letter case is ignored.
     ///
     /// The first is the path itself, read literally. Others follow if it has parameters
     /// (`/a;v=1/b`), which some servers strip from each segment, or kept slashes (`/a%2Fb`), which
@@ -224,15 +209,20 @@ impl<'a> RequestTarget<'a> {
         &self.literal
     }
 
+    /// How the literals of a template are compared with the path.
+    pub(crate) fn letter_case(&self) -> LetterCase {
+        self.letter_case
+    }
+
     /// The one answer that `find` gives for every reading.
     pub(crate) fn agree<T: PartialEq>(
         &self,
         mut find: impl FnMut(&str) -> T,
-    ) -> Result<T, AmbiguousPath> {
+    ) -> Result<T, AmbiguousRequest> {
         let answer = find(&self.literal);
         match self.others.iter().all(|reading| find(reading) == answer) {
             true => Ok(answer),
-            false => Err(AmbiguousPath::DifferentRules),
+            false => Err(AmbiguousRequest::PathReadings),
         }
     }
 }
@@ -271,10 +261,10 @@ fn split_query(target: &[u8]) -> (&[u8], Option<&[u8]>) {
 }
 
 /// A query is the application's business, but what can't be part of one is refused.
-fn check_query(query: &[u8]) -> Result<(), AmbiguousPath> {
+fn check_query(query: &[u8]) -> Result<(), AmbiguousRequest> {
     query.iter().try_for_each(|byte| match byte {
-        b'#' => Err(AmbiguousPath::Fragment),
-        0..=0x1f | 0x7f => Err(AmbiguousPath::ControlCharacter),
+        b'#' => Err(AmbiguousRequest::Fragment),
+        0..=0x1f | 0x7f => Err(AmbiguousRequest::ControlCharacter),
         _ => Ok(()),
     })
 }
@@ -342,7 +332,7 @@ fn is_plain(byte: u8) -> bool {
 
 /// The form in which the upstream gets a path that begins with a slash: empty and dot segments
 /// removed (RFC 3986 §5.2.4), escapes as [`push_segment`] has them.
-fn forwarded_form(path: &[u8], slashes: EscapedSlashes) -> Result<String, AmbiguousPath> {
+fn forwarded_form(path: &[u8], slashes: EscapedSlashes) -> Result<String, AmbiguousRequest> {
     let mut form = String::with_capacity(path.len());
     let mut directory = false;
     for segment in path.split(|byte| *byte == b'/').skip(1) {
@@ -354,11 +344,11 @@ fn forwarded_form(path: &[u8], slashes: EscapedSlashes) -> Result<String, Ambigu
             "/" | "/." => form.truncate(start),
             "/.." => {
                 form.truncate(start);
-                let parent = form.rfind('/').ok_or(AmbiguousPath::AboveRoot)?;
+                let parent = form.rfind('/').ok_or(AmbiguousRequest::AboveRoot)?;
                 form.truncate(parent);
             }
             segment if has_disguised_dots(segment) => {
-                return Err(AmbiguousPath::DisguisedDotSegment);
+                return Err(AmbiguousRequest::DisguisedDotSegment);
             }
             _ => directory = false,
         }
@@ -375,7 +365,7 @@ fn push_segment(
     form: &mut String,
     segment: &[u8],
     slashes: EscapedSlashes,
-) -> Result<(), AmbiguousPath> {
+) -> Result<(), AmbiguousRequest> {
     let mut rest = segment;
     let mut previous = 0;
     loop {
@@ -384,11 +374,11 @@ fn push_segment(
             [b'%', high, low, tail @ ..] => {
                 rest = tail;
                 (
-                    decode_hex(*high, *low).ok_or(AmbiguousPath::MalformedEscape)?,
+                    decode_hex(*high, *low).ok_or(AmbiguousRequest::MalformedEscape)?,
                     true,
                 )
             }
-            [b'%', ..] => return Err(AmbiguousPath::MalformedEscape),
+            [b'%', ..] => return Err(AmbiguousRequest::MalformedEscape),
             [byte, tail @ ..] => {
                 rest = tail;
                 (*byte, false)
@@ -414,14 +404,14 @@ fn check_byte(
     escaped: bool,
     previous: u8,
     slashes: EscapedSlashes,
-) -> Result<(), AmbiguousPath> {
+) -> Result<(), AmbiguousRequest> {
     match (previous, byte) {
-        (_, 0..=0x1f | 0x7f) => Err(AmbiguousPath::ControlCharacter),
-        (_, b'\\') => Err(AmbiguousPath::Backslash),
-        (_, b'#') if !escaped => Err(AmbiguousPath::Fragment),
-        (_, b'/') if slashes == EscapedSlashes::Reject => Err(AmbiguousPath::EscapedSlash),
+        (_, 0..=0x1f | 0x7f) => Err(AmbiguousRequest::ControlCharacter),
+        (_, b'\\') => Err(AmbiguousRequest::Backslash),
+        (_, b'#') if !escaped => Err(AmbiguousRequest::Fragment),
+        (_, b'/') if slashes == EscapedSlashes::Reject => Err(AmbiguousRequest::EscapedSlash),
         (0xc0 | 0xc1, 0x80..=0xbf) | (0xe0, 0x80..=0x9f) | (0xf0, 0x80..=0x8f) => {
-            Err(AmbiguousPath::OverlongEncoding)
+            Err(AmbiguousRequest::OverlongEncoding)
         }
         _ => Ok(()),
     }
@@ -469,7 +459,7 @@ fn match_form(forwarded: &str) -> String {
 
 /// A segment of a path in match form, for a template to compare with. Dot segments are the caller's
 /// business.
-pub(crate) fn match_segment(segment: &str) -> Result<String, AmbiguousPath> {
+pub(crate) fn match_segment(segment: &str) -> Result<String, AmbiguousRequest> {
     let mut forwarded = String::with_capacity(segment.len());
     push_segment(&mut forwarded, segment.as_bytes(), EscapedSlashes::Reject)?;
     Ok(match_form(&forwarded))

@@ -1,6 +1,7 @@
 //! What operators see of every decision: counters with labels, and filter state for access logs.
 
 use std::cell::RefCell;
+use std::hash::Hash;
 
 use deserr::Deserr;
 use hashbrown::HashMap;
@@ -8,8 +9,9 @@ use hashbrown::HashMap;
 use crate::apis::{ApiId, ApiTable};
 use crate::config::ConfigErrors;
 use crate::host::{CounterId, Host};
-use crate::policy::Facts;
+use crate::policy::{Consumer, Facts};
 use crate::problem::Kind;
+use crate::shared::UpdateFailed;
 
 /// The `telemetry` section.
 #[derive(Clone, Debug, Deserr)]
@@ -67,38 +69,52 @@ const NONE: &str = "_none";
 /// The label that takes what goes beyond a cap.
 const OTHER: &str = "_other";
 
-/// A metric can never be deleted again, so their number is bounded: beyond this many, the API and
-/// the plan are counted as `_other`.
+/// A metric can never be deleted again, so the number of those for requests is bounded: beyond it,
+/// the API and the plan are counted as `_other`. Those for consumers are bounded by the
+/// configuration.
 const MOST_SERIES: usize = 4096;
 
 /// Counts decisions and passes them on to access logs.
 pub struct Telemetry {
     config: TelemetryConfig,
-    series: RefCell<HashMap<Series, Option<CounterId>>>,
+    requests: Counters<RequestSeries>,
+    consumers: Counters<ConsumerSeries>,
 }
 
+/// The counters that are known so far.
+type Counters<S> = RefCell<HashMap<S, Option<CounterId>>>;
+
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
-enum Series {
-    Request {
-        decision: &'static str,
-        reason: &'static str,
+struct RequestSeries {
+    decision: &'static str,
+    reason: &'static str,
+    scope: Scope,
+}
+
+/// What a request was for.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+enum Scope {
+    Known {
         plan: Option<u16>,
         api: Option<ApiId>,
     },
-    Consumer {
-        decision: &'static str,
-        consumer: u32,
-    },
+    /// Plans and APIs beyond the cap.
+    Other,
 }
 
-/// The consumer index that stands for all beyond the cap.
-const OTHER_CONSUMERS: u32 = u32::MAX;
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+struct ConsumerSeries {
+    decision: &'static str,
+    /// `None` stands for all beyond the cap.
+    consumer: Option<u32>,
+}
 
 impl Telemetry {
     pub(crate) fn new(config: TelemetryConfig) -> Self {
         Telemetry {
             config,
-            series: RefCell::default(),
+            requests: RefCell::default(),
+            consumers: RefCell::default(),
         }
     }
 
@@ -112,38 +128,9 @@ impl Telemetry {
     ) {
         let api_name = api.map_or(NONE, |id| apis.name(id));
         let plan_name = facts.plan.as_ref().map_or(NONE, |plan| &plan.name);
-        let series = Series::Request {
-            decision: decision.label(),
-            reason: decision.reason(),
-            plan: facts.plan.as_ref().map(|plan| plan.index),
-            api,
-        };
-        self.count(host, series, |crowded| {
-            counter_name(
-                "tollgate_requests_total",
-                &[
-                    ("decision", decision.label()),
-                    ("reason", decision.reason()),
-                    ("plan", if crowded { OTHER } else { plan_name }),
-                    ("api", if crowded { OTHER } else { api_name }),
-                ],
-            )
-        });
+        self.count_request(host, (api, api_name), (facts, plan_name), decision);
         if let Some(consumer) = &facts.consumer {
-            let own = consumer.index < self.config.consumers;
-            let series = Series::Consumer {
-                decision: decision.label(),
-                consumer: if own { consumer.index } else { OTHER_CONSUMERS },
-            };
-            self.count(host, series, |_| {
-                counter_name(
-                    "tollgate_consumer_requests_total",
-                    &[
-                        ("consumer", if own { &consumer.id } else { OTHER }),
-                        ("decision", decision.label()),
-                    ],
-                )
-            });
+            self.count_consumer(host, consumer, decision);
         }
         if self.config.filter_state {
             host.set_filter_state("tollgate_decision", decision.label());
@@ -162,25 +149,98 @@ impl Telemetry {
         }
     }
 
-    fn count<H: Host>(&self, host: &H, series: Series, name: impl FnOnce(bool) -> String) {
-        // Nothing below calls back into this object, so the borrow can't be taken already.
-        let Ok(mut known) = self.series.try_borrow_mut() else {
-            return;
+    fn count_request<H: Host>(
+        &self,
+        host: &H,
+        (api, api_name): (Option<ApiId>, &str),
+        (facts, plan_name): (&Facts, &str),
+        decision: Decision,
+    ) {
+        let (decision, reason) = (decision.label(), decision.reason());
+        let plan = facts.plan.as_ref().map(|plan| plan.index);
+        let known = RequestSeries {
+            decision,
+            reason,
+            scope: Scope::Known { plan, api },
         };
-        let counter = match known.get(&series) {
-            Some(counter) => *counter,
-            None => {
-                let crowded = known.len() >= MOST_SERIES;
-                let counter = host.counter(&name(crowded));
-                if !crowded {
-                    known.insert(series, counter);
-                }
-                counter
-            }
+        let crowded = self
+            .requests
+            .try_borrow()
+            .is_ok_and(|requests| requests.len() >= MOST_SERIES && !requests.contains_key(&known));
+        let (series, plan, api) = match crowded {
+            true => (
+                RequestSeries {
+                    scope: Scope::Other,
+                    ..known
+                },
+                OTHER,
+                OTHER,
+            ),
+            false => (known, plan_name, api_name),
         };
-        if let Some(counter) = counter {
-            host.increment(counter, 1);
-        }
+        count(&self.requests, host, series, || {
+            counter_name(
+                "tollgate_requests_total",
+                &[
+                    ("decision", decision),
+                    ("reason", reason),
+                    ("plan", plan),
+                    ("api", api),
+                ],
+            )
+        });
+    }
+
+    fn count_consumer<H: Host>(&self, host: &H, consumer: &Consumer, decision: Decision) {
+        let decision = decision.label();
+        let own = consumer.index < self.config.consumers;
+        let series = ConsumerSeries {
+            decision,
+            consumer: own.then_some(consumer.index),
+        };
+        count(&self.consumers, host, series, || {
+            counter_name(
+                "tollgate_consumer_requests_total",
+                &[
+                    ("consumer", if own { &consumer.id } else { OTHER }),
+                    ("decision", decision),
+                ],
+            )
+        });
+    }
+}
+
+fn count<S: Eq + Hash, H: Host>(
+    counters: &Counters<S>,
+    host: &H,
+    series: S,
+    name: impl FnOnce() -> String,
+) {
+    // Nothing below calls back into this object, so the borrow can't be taken already.
+    let Ok(mut counters) = counters.try_borrow_mut() else {
+        return;
+    };
+    let counter = counters
+        .entry(series)
+        .or_insert_with(|| host.counter(&name()));
+    if let Some(counter) = counter {
+        host.increment(*counter, 1);
+    }
+}
+
+/// Counts a request that a policy could not charge.
+pub fn count_uncounted<H: Host>(host: &H, policy: &str, failure: UpdateFailed) {
+    let cause = match failure {
+        UpdateFailed::Contended => "contended",
+        UpdateFailed::Unavailable => "unavailable",
+    };
+    let name = counter_name(
+        "tollgate_uncounted_total",
+        &[("policy", policy), ("cause", cause)],
+    );
+    // Rare enough to look the counter up each time.
+    if let Some(counter) = host.counter(&name) {
+        host.increment(counter, 1);
     }
 }
 

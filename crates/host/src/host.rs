@@ -37,6 +37,10 @@ impl Host for Envoy {
         Some(address.ip().to_canonical())
     }
 
+    fn route_name(&self) -> Option<String> {
+        String::from_utf8(abi::property(b"xds\0route_name").ok()?).ok()
+    }
+
     fn shared_get(&self, key: &str) -> Result<Option<SharedValue>, SharedUnavailable> {
         match abi::shared_data(key) {
             Ok((bytes, cas)) => Ok(Some(SharedValue {

@@ -68,6 +68,7 @@ impl<P: Policies + 'static> RootContext for Root<P> {
             envoy: Rc::clone(&self.envoy),
             chain: self.chain.clone(),
             response: ResponseHeaders::default(),
+            streams: None,
         }))
     }
 
@@ -77,14 +78,16 @@ impl<P: Policies + 'static> RootContext for Root<P> {
 }
 
 /// One request and its response.
-struct Stream<P> {
+struct Stream<P: Policies> {
     envoy: Rc<Envoy>,
     chain: Option<Rc<Chain<P>>>,
     /// What the response still has to get; empty once we have answered ourselves.
     response: ResponseHeaders,
+    /// What the policies remember of the request, once it was judged and until it ends.
+    streams: Option<P::Streams>,
 }
 
-impl<P> Context for Stream<P> {}
+impl<P: Policies> Context for Stream<P> {}
 
 impl<P: Policies> HttpContext for Stream<P> {
     fn on_http_request_headers(&mut self, _count: usize, _end_of_stream: bool) -> Action {
@@ -100,7 +103,9 @@ impl<P: Policies> HttpContext for Stream<P> {
             outcome,
             edits,
             response,
+            streams,
         } = chain.on_request(&*self.envoy, &headers);
+        self.streams = Some(streams);
         let changed = change(&edits);
         match outcome {
             // An upstream must not see what should have been removed.
@@ -140,6 +145,13 @@ impl<P: Policies> HttpContext for Stream<P> {
             }
         }
         Action::Continue
+    }
+
+    fn on_log(&mut self) {
+        // A stream that Envoy has refused by itself was never judged.
+        if let (Some(chain), Some(streams)) = (&self.chain, self.streams.take()) {
+            chain.on_end(&*self.envoy, streams);
+        }
     }
 }
 

@@ -32,14 +32,27 @@ impl<P: Policies> Gateway<P> {
         &self.host.process.clock
     }
 
-    /// Sends a request through the chain.
+    /// Sends a request through the chain, and ends its stream.
     pub fn send(&self, request: Request) -> Reply {
+        let (reply, open) = self.begin(request);
+        self.end(open);
+        reply
+    }
+
+    /// Ends a stream.
+    pub fn end(&self, Open(streams): Open<P>) {
+        self.chain.on_end(&self.host, streams);
+    }
+
+    /// Sends a request through the chain; its stream stays open.
+    pub fn begin(&self, request: Request) -> (Reply, Open<P>) {
         self.host.filter_state.borrow_mut().clear();
         let headers = Headers::from_pairs(request.headers.iter().map(|(n, v)| (n.as_str(), v)));
         let Judged {
             outcome,
             edits,
             response,
+            streams,
         } = self.chain.on_request(&self.host, &headers);
         let mut changed = request.headers;
         for edit in edits.iter() {
@@ -52,7 +65,7 @@ impl<P: Policies> Gateway<P> {
             }
         }
         let changed = Seen(changed);
-        match outcome {
+        let reply = match outcome {
             Outcome::Forward => Reply {
                 status: 200,
                 headers: response
@@ -76,7 +89,8 @@ impl<P: Policies> Gateway<P> {
                 upstream: None,
                 logged: changed,
             },
-        }
+        };
+        (reply, Open(streams))
     }
 
     /// Sends trailers through the chain, and gives those that are left.
@@ -87,6 +101,9 @@ impl<P: Policies> Gateway<P> {
         left.map(|(name, _)| (*name).to_owned()).collect()
     }
 }
+
+/// A stream whose request was judged and that has not ended.
+pub struct Open<P: Policies>(P::Streams);
 
 /// A request; `GET /` of `api.example` to begin with.
 #[derive(Clone, Debug)]

@@ -69,6 +69,7 @@ impl Process {
         MemoryHost {
             process: self.clone(),
             client_address: Cell::new(Some(IpAddr::from([192, 0, 2, 1]))),
+            route_name: RefCell::default(),
             environment: RefCell::default(),
             filter_state: RefCell::default(),
             log: RefCell::default(),
@@ -126,6 +127,8 @@ pub struct MemoryHost {
     pub process: Process,
     /// The client of the next request; `None` where the host can't tell.
     pub client_address: Cell<Option<IpAddr>>,
+    /// The name of the route of the next request.
+    pub route_name: RefCell<Option<String>>,
     /// The environment variables.
     pub environment: RefCell<BTreeMap<String, String>>,
     /// The filter state of the request at hand.
@@ -181,6 +184,11 @@ impl Host for MemoryHost {
     fn client_address(&self) -> Option<IpAddr> {
         self.called();
         self.client_address.get()
+    }
+
+    fn route_name(&self) -> Option<String> {
+        self.called();
+        self.route_name.borrow().clone()
     }
 
     fn shared_get(&self, key: &str) -> Result<Option<SharedValue>, SharedUnavailable> {

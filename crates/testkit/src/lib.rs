@@ -13,5 +13,5 @@
 mod gateway;
 mod host;
 
-pub use gateway::{Gateway, Reply, Request, Seen};
+pub use gateway::{Gateway, Open, Reply, Request, Seen};
 pub use host::{Clock, Fault, MemoryHost, Process};

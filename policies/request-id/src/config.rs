@@ -66,11 +66,11 @@ pub struct Accept {
     pub from: Vec<Network>,
     /// The longest id that is kept, 1 to 256 bytes.
     #[deserr(default = DEFAULT_MAX_LENGTH)]
-    pub max_length: u16,
+    pub max_length: u64,
 }
 
-const DEFAULT_MAX_LENGTH: u16 = 128;
-const LARGEST_MAX_LENGTH: u16 = 256;
+const DEFAULT_MAX_LENGTH: u64 = 128;
+const LARGEST_MAX_LENGTH: u64 = 256;
 
 impl Default for Accept {
     fn default() -> Self {
@@ -92,13 +92,13 @@ pub enum TraceContext {
     JoinOrStart,
     /// A valid one is passed on untouched; an invalid one is removed.
     Join,
-    /// It is left alone.
-    Off,
+    /// It is left alone. (Not `off`, which YAML takes for false.)
+    Ignore,
 }
 
 impl TraceContext {
     pub(crate) fn reads(self) -> bool {
-        self != TraceContext::Off
+        self != TraceContext::Ignore
     }
 }
 

@@ -64,7 +64,9 @@ impl Generator {
 
 /// Whether an id that somebody else made may be passed on, logged and shown: letters, digits and a
 /// few marks, none of which means anything to a shell, a log, a header list or a URI.
-pub(crate) fn is_well_formed(id: &str, max_length: u16) -> bool {
+pub(crate) fn is_well_formed(id: &str, max_length: u64) -> bool {
     let allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~:/+=@".contains(&byte);
-    !id.is_empty() && id.len() <= usize::from(max_length) && id.bytes().all(allowed)
+    !id.is_empty()
+        && u64::try_from(id.len()).is_ok_and(|length| length <= max_length)
+        && id.bytes().all(allowed)
 }

@@ -131,7 +131,7 @@ impl RequestId {
             TraceContext::Join if x.request.get(TRACEPARENT).is_some() => {
                 x.edits.remove(TRACEPARENT);
             }
-            TraceContext::Join | TraceContext::Off => {}
+            TraceContext::Join | TraceContext::Ignore => {}
         }
     }
 }

@@ -28,6 +28,13 @@ pub(crate) fn compile(
     let keys = compile_keys(&config.consumers, pepper, cx.errors);
     let anonymous = config.anonymous.map(|anonymous| {
         let plan = names.find(&anonymous.plan, "usage_plan.anonymous.plan", cx.errors)?;
+        if names.has_offset(plan) {
+            return Err(cx.errors.add(
+                "usage_plan.anonymous.plan",
+                "has a quota with an offset, which is for the first period of a consumer: use \
+                 another plan",
+            ));
+        }
         Ok(Consumer {
             id: "anonymous".into(),
             plan,

@@ -114,7 +114,8 @@ pub struct PlanConfig {
 pub struct BucketConfig {
     /// How fast it fills.
     pub rate: Rate,
-    /// How many requests it holds. Without it, those of the rate: 100 for `100/s`.
+    /// How many requests it holds. Without it, as many as the rate admits at once: 100 for `100/s`,
+    /// 1 for `10r/s`.
     pub burst: Option<NonZeroU32>,
 }
 

@@ -2,8 +2,10 @@
 
 use std::borrow::Cow;
 
-use form_urlencoded::parse;
 use tollgate_core::headers::Headers;
+use tollgate_core::lookup::{
+    cookie_value, cookie_values, cookies, is_query_pair, query_pairs, query_values,
+};
 
 use crate::config::KeyConfig;
 
@@ -56,19 +58,12 @@ impl Places {
             .iter()
             .flat_map(|name| request.get_all(name))
             .map(Cow::Borrowed);
-        let in_query = self.query.iter().flat_map(|name| {
-            parameters(path)
-                .filter(move |pair| is_parameter(pair, name))
-                .filter_map(|pair| parse(pair).next())
-                .map(|(_, value)| Cow::Owned(value.into_owned().into_bytes()))
-        });
-        let in_cookie = self.cookie.iter().flat_map(|name| {
-            request
-                .get_all("cookie")
-                .flat_map(cookies)
-                .filter_map(move |pair| cookie_value(pair, name))
-                .map(Cow::Borrowed)
-        });
+        let in_query = self.query.iter().flat_map(|name| query_values(path, name));
+        let in_cookie = self
+            .cookie
+            .iter()
+            .flat_map(|name| cookie_values(request, name))
+            .map(Cow::Borrowed);
         let mut found = in_header.chain(in_query).chain(in_cookie);
         match (found.next(), found.next()) {
             (None, _) => Presented::Nothing,
@@ -80,11 +75,11 @@ impl Places {
     /// The path and query without the key, if it is there.
     pub(crate) fn strip_query(&self, path: &[u8]) -> Option<Vec<u8>> {
         let name = self.query.as_ref()?;
-        if !parameters(path).any(|pair| is_parameter(pair, name)) {
+        if !query_pairs(path).any(|pair| is_query_pair(pair, name)) {
             return None;
         }
-        let kept: Vec<&[u8]> = parameters(path)
-            .filter(|pair| !is_parameter(pair, name))
+        let kept: Vec<&[u8]> = query_pairs(path)
+            .filter(|pair| !is_query_pair(pair, name))
             .collect();
         let mut stripped = path
             .split(|byte| *byte == b'?')
@@ -102,7 +97,7 @@ impl Places {
     pub(crate) fn strip_cookie(&self, request: &Headers) -> Option<Vec<u8>> {
         let name = self.cookie.as_ref()?;
         let is_key = |pair: &&[u8]| cookie_value(pair, name).is_some();
-        let all = || request.get_all("cookie").flat_map(cookies);
+        let all = || cookies(request);
         if !all().any(|pair| is_key(&pair)) {
             return None;
         }
@@ -113,42 +108,6 @@ impl Places {
                 .join(&b"; "[..]),
         )
     }
-}
-
-/// The pairs of the query, as they are written.
-fn parameters(path: &[u8]) -> impl Iterator<Item = &[u8]> {
-    let query = path
-        .iter()
-        .position(|byte| *byte == b'?')
-        .and_then(|mark| path.get(mark..)?.get(1..));
-    query
-        .unwrap_or_default()
-        .split(|byte| *byte == b'&')
-        .filter(|pair| !pair.is_empty())
-}
-
-/// Whether a pair has this name once decoded: `api%5Fkey` is `api_key` to the upstream too.
-fn is_parameter(pair: &[u8], name: &str) -> bool {
-    parse(pair).next().is_some_and(|(found, _)| found == name)
-}
-
-/// The pairs of a cookie header, as they are written (RFC 6265 section 4.2.1).
-fn cookies(header: &[u8]) -> impl Iterator<Item = &[u8]> {
-    header
-        .split(|byte| *byte == b';')
-        .map(<[u8]>::trim_ascii)
-        .filter(|pair| !pair.is_empty())
-}
-
-fn cookie_value<'a>(pair: &'a [u8], name: &str) -> Option<&'a [u8]> {
-    let (found, value) = pair.split_at_checked(pair.iter().position(|byte| *byte == b'=')?)?;
-    let value = value.strip_prefix(b"=")?.trim_ascii();
-    // RFC 6265 section 4.1.1: a value may stand in double quotes.
-    let unquoted = value
-        .strip_prefix(b"\"")
-        .and_then(|value| value.strip_suffix(b"\""));
-    let value = unquoted.unwrap_or(value);
-    (found.trim_ascii() == name.as_bytes()).then_some(value)
 }
 
 #[cfg(test)]

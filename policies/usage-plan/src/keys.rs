@@ -120,7 +120,7 @@ impl KeyRecord {
     }
 }
 
-/// All keys, by digest: 48 bytes a key, found by binary search. How long a search takes tells at
+/// All keys, by digest: 56 bytes a key, found by binary search. How long a search takes tells at
 /// most about digests, and a digest that was guessed is of no use.
 #[derive(Debug, Default)]
 pub(crate) struct Keys {

@@ -37,6 +37,7 @@ use tollgate_core::policy::{
 };
 use tollgate_core::problem::{Kind, Problem, REQUEST_AMBIGUOUS};
 use tollgate_core::shared::{Update, UpdateFailed, update};
+use tollgate_core::telemetry::count_uncounted;
 
 pub use config::UsagePlanConfig;
 use config::{KeyConfig, OnContention};
@@ -133,6 +134,7 @@ impl Policy for UsagePlan {
                 self.forward(x);
                 Ok(())
             }
+            Step::Shield | Step::Throttle | Step::Concurrency => Ok(()),
         }
     }
 }
@@ -226,7 +228,7 @@ impl UsagePlan {
         };
         let now = x.now;
         let charged = update(x.host, &consumer.record, ATTEMPTS, |bytes| {
-            let mut record = Record::read(bytes);
+            let mut record = Record::read(bytes.as_deref());
             let charge = meter::charge(&mut record, &limits, now);
             let statuses = meter::statuses(&record, &limits, now);
             match charge {
@@ -257,17 +259,7 @@ impl UsagePlan {
     }
 
     fn uncounted<H: Host>(&self, failure: UpdateFailed, x: &mut Exchange<'_, H>) -> StepResult {
-        let cause = match failure {
-            UpdateFailed::Contended => "contended",
-            UpdateFailed::Unavailable => "unavailable",
-        };
-        let name = tollgate_core::telemetry::counter_name(
-            "tollgate_uncounted_total",
-            &[("policy", Self::SECTION), ("cause", cause)],
-        );
-        if let Some(counter) = x.host.counter(&name) {
-            x.host.increment(counter, 1);
-        }
+        count_uncounted(x.host, Self::SECTION, failure);
         match self.on_contention {
             OnContention::Allow => Ok(()),
             OnContention::Deny => self.mode.refuse(

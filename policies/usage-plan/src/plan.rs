@@ -10,6 +10,7 @@ use tollgate_core::config::{ConfigErrors, Positive, Rejected, key_path, quote};
 use tollgate_core::limit_headers::LimitName;
 use tollgate_core::name::Name;
 use tollgate_core::policy::Plan as PlanFact;
+use tollgate_core::target::LetterCase;
 use tollgate_gcra::Bucket;
 
 use crate::config::{BucketConfig, PlanConfig, QuotaConfig, ThrottleConfig};
@@ -78,7 +79,7 @@ impl Plan {
             .transpose();
         let throttle = config
             .throttle
-            .map(|throttle| compile_throttle(throttle, &path, errors));
+            .map(|throttle| compile_throttle(throttle, &path, apis.letter_case(), errors));
         let quotas = compile_quotas(&config.quota.0, &path, errors);
         let (throttle, methods) = match throttle.transpose()? {
             Some((throttle, methods)) => (Some(throttle), methods),
@@ -141,6 +142,7 @@ fn resolve_apis(
 fn compile_throttle(
     config: ThrottleConfig,
     path: &str,
+    letter_case: LetterCase,
     errors: &mut ConfigErrors,
 ) -> Result<(Throttle, PatternTable<MethodThrottle>), Rejected> {
     let path = format!("{path}.throttle");
@@ -177,7 +179,7 @@ fn compile_throttle(
             "two patterns share the hash under which usage is kept: write one differently";
         verdict = Err(errors.add(format!("{path}.methods"), message));
     }
-    let table = PatternTable::compile(methods).map_err(|mistakes| {
+    let table = PatternTable::compile(methods, letter_case).map_err(|mistakes| {
         let mut found = ConfigErrors::default();
         for mistake in mistakes {
             found.add(format!("{path}.methods"), mistake.to_string());
@@ -202,7 +204,7 @@ fn compile_bucket(
                 "the rate already has a burst: give it in one place",
             ));
         }
-        (own, in_rate) => own.or(in_rate).unwrap_or(rate.requests),
+        (own, _) => own.unwrap_or(rate.burst_or_default()),
     };
     let period = u64::try_from(rate.per.as_nanos())
         .ok()
@@ -274,12 +276,19 @@ fn compile_calendar(
     path: &str,
     errors: &mut ConfigErrors,
 ) -> Result<Calendar, Rejected> {
+    let anchor_day = ordinal(config.anchor_day, 31, key_path(path, "anchor_day"), errors);
+    let anchor_month = ordinal(
+        config.anchor_month,
+        12,
+        key_path(path, "anchor_month"),
+        errors,
+    );
     let settings = Settings {
         period: config.period.0,
         offset: config.utc_offset.map(|offset| offset.0).unwrap_or_default(),
         week_start: config.week_start.map(|day| day.0),
-        anchor_day: config.anchor_day.map(small),
-        anchor_month: config.anchor_month.map(small),
+        anchor_day: anchor_day?,
+        anchor_month: anchor_month?,
     };
     Calendar::new(settings).map_err(|invalid| {
         let mut mistakes = ConfigErrors::default();
@@ -290,9 +299,20 @@ fn compile_calendar(
     })
 }
 
-/// A day or month; one that is too large for its type is too large for the calendar, which says so.
-fn small(Positive(number): Positive) -> u8 {
-    u8::try_from(number.get()).unwrap_or(u8::MAX)
+/// A day or month of the calendar, up to `most`.
+fn ordinal(
+    number: Option<Positive>,
+    most: u8,
+    path: String,
+    errors: &mut ConfigErrors,
+) -> Result<Option<u8>, Rejected> {
+    let Some(Positive(number)) = number else {
+        return Ok(None);
+    };
+    match u8::try_from(number.get()) {
+        Ok(ordinal) if ordinal <= most => Ok(Some(ordinal)),
+        _ => Err(errors.add(path, format!("found {number}, expected 1 to {most}"))),
+    }
 }
 
 fn compile_quota(

@@ -9,8 +9,8 @@ use super::template::{Segment, Wildcard};
 use crate::target::{RequestTarget, is_segment_char, match_segment};
 
 impl Template {
-    /// What the wildcards take of a path, in the spelling in which the upstream gets it. Nothing if
-    /// the template does not take the path, read literally.
+    /// What the wildcards take of a path, in the spelling and letter case in which the upstream
+    /// gets it. Nothing if the template does not take the path, read literally.
     ///
     /// This is for the few requests whose parts are needed (a link to a successor, say); it is not
     /// how requests are matched.
@@ -29,8 +29,9 @@ impl Template {
             match segment {
                 _ if head.is_empty() => return None,
                 Segment::One(wildcard) => captures.segments.push((wildcard.name.as_deref(), head)),
-                Segment::Literal(text) if match_segment(head).as_ref() == Ok(text) => {}
-                Segment::Literal(_) => return None,
+                Segment::Literal(text) => match_segment(head)
+                    .is_ok_and(|head| target.letter_case().same(&head, text))
+                    .then_some(())?,
             }
         }
         captures.rest = rest;
@@ -143,7 +144,7 @@ impl std::error::Error for MissingCapture {}
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::target::{EscapedSlashes, PathOptions};
+    use crate::target::{EscapedSlashes, LetterCase, PathOptions};
 
     fn template(text: &str) -> Template {
         Template::parse(text).unwrap()
@@ -152,6 +153,7 @@ mod tests {
     fn target(raw: &str) -> RequestTarget<'_> {
         let options = PathOptions {
             escaped_slashes: EscapedSlashes::Keep,
+            ..PathOptions::default()
         };
         RequestTarget::parse(raw.as_bytes(), &options).unwrap()
     }
@@ -170,6 +172,23 @@ mod tests {
             successor.fill(&captures).unwrap(),
             "/v2/a%2Bb%2Fc/accounts/x/y%20z/"
         );
+    }
+
+    #[test]
+    fn captures_keep_the_letter_case_that_rules_ignore() {
+        let options = PathOptions {
+            letter_case: LetterCase::Ignore,
+            ..PathOptions::default()
+        };
+        let parse = |raw: &'static [u8]| RequestTarget::parse(raw, &options).unwrap();
+        let (template, request) = (template("/V1/Caf\u{e9}/{id}"), parse(b"/v1/CAF%C3%A9/Ab"));
+        let captures = template.captures(&request).unwrap();
+        assert_eq!(captures.get("id"), Some("Ab"));
+        let again = template.fill(&captures).unwrap();
+        assert_eq!(again, "/V1/Caf%C3%A9/Ab");
+        let other = parse(b"/v1/CAF%C3%89/Ab");
+        assert!(template.captures(&other).is_none());
+        assert!(template.captures(&target("/v1/CAF%C3%A9/Ab")).is_none());
     }
 
     #[test]

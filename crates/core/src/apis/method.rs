@@ -4,17 +4,40 @@ use std::fmt;
 use std::str::FromStr;
 
 use crate::config::quote;
+use crate::target::AmbiguousRequest;
 
 /// A method: a token (RFC 9110 §9.1) without lower-case letters.
 ///
-/// Methods are compared byte by byte: `get` is another method than `GET`.
+/// Methods are compared byte by byte. A rule that names `GET` takes `HEAD` too, unless one for the
+/// same paths names `HEAD`: it is a GET without the body (RFC 9110 §9.3.2), and many servers answer
+/// it with what they have for GET.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Method(Box<str>);
 
 impl Method {
+    /// `HEAD`.
+    pub(super) fn head() -> Method {
+        Method("HEAD".into())
+    }
+
     /// The method as text.
     pub fn as_str(&self) -> &str {
         &self.0
+    }
+
+    /// Whether a rule that names this method is also for the other, which it does not name.
+    pub(super) fn implies(&self, other: &Method) -> bool {
+        (self.as_str(), other.as_str()) == ("GET", "HEAD")
+    }
+}
+
+/// Refuses the method of a request, where rules name methods, if a server behind might take it for
+/// another. Such servers are not right to ignore the case of `post`, but HTTP/2 brings it to them.
+pub(super) fn check_method(method: &[u8]) -> Result<(), AmbiguousRequest> {
+    let valid = |byte: &u8| is_token_char(*byte) && !byte.is_ascii_lowercase();
+    match !method.is_empty() && method.iter().all(valid) {
+        true => Ok(()),
+        false => Err(AmbiguousRequest::MalformedMethod),
     }
 }
 
@@ -87,6 +110,26 @@ crate::deserr_from_str!(Method);
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn methods_of_requests_are_held_to_the_same_form() {
+        for good in ["GET", "PROPFIND", "M-SEARCH", "X1", "FOO"] {
+            assert_eq!(check_method(good.as_bytes()), Ok(()), "{good}");
+        }
+        for bad in [
+            "",
+            "post",
+            "Post",
+            "POSt",
+            "GET ",
+            "GET\0",
+            "P\u{d6}ST",
+            "G@T",
+        ] {
+            let refused = Err(AmbiguousRequest::MalformedMethod);
+            assert_eq!(check_method(bad.as_bytes()), refused, "{bad}");
+        }
+    }
 
     #[test]
     fn methods_are_upper_case_tokens() {

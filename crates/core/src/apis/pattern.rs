@@ -4,12 +4,14 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::str::FromStr;
 
+use super::method::check_method;
 use super::routes::{Route, Routes};
 use super::{InvalidMethod, InvalidTemplate, Method, Template};
 use crate::config::quote;
-use crate::target::{AmbiguousPath, RequestTarget};
+use crate::target::{AmbiguousRequest, LetterCase, RequestTarget};
 
-/// A method, a template of paths, or both: `POST /v1/accounts/**`, `/v1/accounts/**`, `POST`.
+/// A method, a template of paths, or both: `POST /v1/accounts/**`, `/v1/accounts/**`, `POST`. That
+/// of `GET` is for `HEAD` too, as [`Method`] says.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct MethodPattern {
     method: Option<Method>,
@@ -96,7 +98,8 @@ crate::deserr_from_str!(MethodPattern);
 /// A value for each of a set of method patterns, found by the method and path of a request.
 ///
 /// As between APIs, the more specific path goes before the more specific method:
-/// `/v1/accounts/**` before `POST`.
+/// `/v1/accounts/**` before `POST`. Of methods, `HEAD` itself goes before `GET`, which stands for
+/// it, and this before all.
 #[derive(Clone, Debug)]
 pub struct PatternTable<T> {
     entries: Vec<(MethodPattern, T)>,
@@ -148,28 +151,38 @@ impl fmt::Display for InvalidPatterns {
 impl std::error::Error for InvalidPatterns {}
 
 impl<T> PatternTable<T> {
-    /// Makes a table. Of patterns that take the same requests every later one is reported.
+    /// Makes a table for paths that are read in this letter case. Of patterns that take the same
+    /// requests every later one is reported.
     pub fn compile(
         entries: impl IntoIterator<Item = (MethodPattern, T)>,
+        letter_case: LetterCase,
     ) -> Result<Self, Vec<InvalidPatterns>> {
         let entries: Vec<_> = entries.into_iter().collect();
-        let duplicates = duplicates(&entries);
+        let templates: Vec<Template> = entries
+            .iter()
+            .map(|(pattern, _)| match &pattern.path {
+                Some(template) => template.clone().folded(letter_case),
+                None => Template::everything(),
+            })
+            .collect();
+        let duplicates = duplicates(entries.iter().map(|(pattern, _)| pattern).zip(&templates));
         if !duplicates.is_empty() {
             return Err(duplicates);
         }
         if entries.is_empty() {
             return Ok(PatternTable::default());
         }
-        let everything = Template::everything();
-        let routes = entries
+        let routes: Vec<Route<'_, usize>> = entries
             .iter()
+            .zip(&templates)
             .enumerate()
-            .map(|(value, (pattern, _))| Route {
+            .map(|(value, ((pattern, _), template))| Route {
                 method: pattern.method.as_ref(),
-                template: pattern.path.as_ref().unwrap_or(&everything),
+                template,
                 value,
-            });
-        let routes = Routes::compile(routes.collect())
+            })
+            .collect();
+        let routes = Routes::compile(&routes)
             .map_err(|error| vec![InvalidPatterns::Unroutable(error.to_string())])?;
         Ok(PatternTable {
             entries,
@@ -177,16 +190,20 @@ impl<T> PatternTable<T> {
         })
     }
 
-    /// The pattern that takes the request most specifically, and its value. The path is refused if
-    /// its readings lead to different patterns.
+    /// The pattern that takes the request most specifically, and its value. The request is refused
+    /// if the readings of its path lead to different patterns, or if its method could be taken for
+    /// another where patterns name methods.
     pub fn find(
         &self,
         method: &[u8],
         target: &RequestTarget<'_>,
-    ) -> Result<Option<&(MethodPattern, T)>, AmbiguousPath> {
+    ) -> Result<Option<&(MethodPattern, T)>, AmbiguousRequest> {
         let Some(routes) = &self.routes else {
             return Ok(None);
         };
+        if routes.name_methods() {
+            check_method(method)?;
+        }
         let index = target.agree(|path| routes.find(method, path))?;
         Ok(index.and_then(|index| self.entries.get(index)))
     }
@@ -202,13 +219,16 @@ impl<T> PatternTable<T> {
     }
 }
 
-fn duplicates<T>(entries: &[(MethodPattern, T)]) -> Vec<InvalidPatterns> {
+/// The patterns that take the same requests as an earlier one. Each comes with the template that
+/// its paths are compared with.
+fn duplicates<'p>(
+    patterns: impl Iterator<Item = (&'p MethodPattern, &'p Template)>,
+) -> Vec<InvalidPatterns> {
     let mut seen = BTreeMap::new();
     let mut duplicates = Vec::new();
-    let everything = Template::everything();
-    for (index, (pattern, _)) in entries.iter().enumerate() {
-        let shape = pattern.path.as_ref().unwrap_or(&everything).shape();
-        let earlier = *seen.entry((&pattern.method, shape)).or_insert(pattern);
+    for (index, (pattern, template)) in patterns.enumerate() {
+        let key = (&pattern.method, template.shape());
+        let earlier = *seen.entry(key).or_insert(pattern);
         if !std::ptr::eq(earlier, pattern) {
             let (pattern, earlier) = (pattern.clone(), earlier.clone());
             duplicates.push(InvalidPatterns::Duplicate {
@@ -229,14 +249,15 @@ mod tests {
     fn table(
         patterns: &[&'static str],
     ) -> Result<PatternTable<&'static str>, Vec<InvalidPatterns>> {
-        PatternTable::compile(patterns.iter().map(|text| (text.parse().unwrap(), *text)))
+        let entries = patterns.iter().map(|text| (text.parse().unwrap(), *text));
+        PatternTable::compile(entries, LetterCase::Exact)
     }
 
     fn find(
         table: &PatternTable<&'static str>,
         method: &str,
         path: &str,
-    ) -> Result<Option<&'static str>, AmbiguousPath> {
+    ) -> Result<Option<&'static str>, AmbiguousRequest> {
         let target = RequestTarget::parse(path.as_bytes(), &PathOptions::default())?;
         Ok(table
             .find(method.as_bytes(), &target)?
@@ -299,9 +320,58 @@ mod tests {
         }
         assert_eq!(
             find(&table, "GET", "/v1/accounts;x/7"),
-            Err(AmbiguousPath::DifferentRules)
+            Err(AmbiguousRequest::PathReadings)
         );
         assert_eq!(find(&table, "POST", "/v1/a;x/7"), Ok(Some("POST /v1/**")));
+    }
+
+    #[test]
+    fn a_pattern_for_get_has_head_unless_one_for_the_same_paths_names_it() {
+        let patterns = ["GET /v1/**", "HEAD /v1/a", "GET /v1/a", "/v1/b", "HEAD"];
+        let table = table(&patterns).unwrap();
+        for (path, expected) in [
+            ("/v1/a", "HEAD /v1/a"),
+            ("/v1/c", "GET /v1/**"),
+            ("/v1/b", "/v1/b"),
+            ("/v2", "HEAD"),
+        ] {
+            assert_eq!(find(&table, "HEAD", path), Ok(Some(expected)), "{path}");
+        }
+    }
+
+    #[test]
+    fn a_method_that_could_be_another_is_refused_where_methods_are_named() {
+        let refused = Err(AmbiguousRequest::MalformedMethod);
+        for named in ["POST", "POST /v1/**"] {
+            let table = table(&[named, "/v1/a"]).unwrap();
+            for method in ["post", "Post", ""] {
+                assert_eq!(find(&table, method, "/v1/a"), refused, "{named} {method}");
+            }
+        }
+        let table = table(&["/v1/**"]).unwrap();
+        assert_eq!(find(&table, "post", "/v1/a"), Ok(Some("/v1/**")));
+    }
+
+    #[test]
+    fn letter_case_is_ignored_where_the_target_ignores_it() {
+        let options = PathOptions {
+            letter_case: LetterCase::Ignore,
+            ..PathOptions::default()
+        };
+        let compile = |patterns: &[&'static str]| {
+            let entries = patterns.iter().map(|text| (text.parse().unwrap(), *text));
+            PatternTable::compile(entries, options.letter_case)
+        };
+        let table = compile(&["GET /v1/Accounts/{Id}", "/v1/**"]).unwrap();
+        for path in ["/v1/accounts/7", "/V1/ACCOUNTS/aB", "/v1/%41ccounts/7"] {
+            let target = RequestTarget::parse(path.as_bytes(), &options).unwrap();
+            let (pattern, _) = table.find(b"GET", &target).unwrap().unwrap();
+            assert_eq!(pattern.to_string(), "GET /v1/Accounts/{Id}", "{path}");
+        }
+        let errors = compile(&["/v1/accounts", "GET /v1/Accounts", "/v1/Accounts"]).unwrap_err();
+        let messages: Vec<String> = errors.iter().map(ToString::to_string).collect();
+        let expected = "\"/v1/Accounts\" takes the same requests as \"/v1/accounts\", remove one";
+        assert_eq!(messages, [expected]);
     }
 
     #[test]

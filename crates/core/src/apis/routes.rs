@@ -13,8 +13,8 @@
 //! the less specific one has its `**`; so the order of the routes is that of the templates.
 //!
 //! Methods for which the same templates lead to the same are one class, those that are named nowhere
-//! are another, and each class has routers of its own. So whatever a router finds takes the method too, and a
-//! template that does not take it can't hide one that does.
+//! are another, and each class has routers of its own. So whatever a router finds takes the method
+//! too, and a template that does not take it can't hide one that does.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -31,9 +31,25 @@ pub(super) struct Route<'t, V> {
     pub(super) value: V,
 }
 
+/// Why a route takes a method, from the most specific reason to the most general.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Reason {
+    Named,
+    /// By a name that [implies](Method::implies) it.
+    Implied,
+    /// It takes all.
+    All,
+}
+
 impl<V> Route<'_, V> {
-    fn takes(&self, method: Option<&Method>) -> bool {
-        self.method.is_none() || self.method == method
+    /// Why it takes a method, if it does; none is one that is named nowhere.
+    fn takes(&self, method: Option<&Method>) -> Option<Reason> {
+        match (self.method, method) {
+            (None, _) => Some(Reason::All),
+            (Some(own), Some(method)) if own == method => Some(Reason::Named),
+            (Some(own), Some(method)) if own.implies(method) => Some(Reason::Implied),
+            (Some(_), _) => None,
+        }
     }
 
     fn takes_the_paths_of(&self, other: &Self) -> bool {
@@ -57,16 +73,11 @@ impl<V: Copy + PartialEq> Routes<V> {
     /// # Errors
     ///
     /// The router does not fail on routes made of templates; if it did, a rule would be missing.
-    pub(super) fn compile(mut routes: Vec<Route<'_, V>>) -> Result<Self, InsertError> {
-        routes.sort_by(|a, b| {
-            let by_template = a.template.cmp_specificity(b.template);
-            by_template.then(a.method.is_none().cmp(&b.method.is_none()))
-        });
-        let mut classes = vec![members(&routes, None)];
+    pub(super) fn compile(routes: &[Route<'_, V>]) -> Result<Self, InsertError> {
+        let mut classes = vec![members(routes, None)];
         let mut methods = Vec::new();
-        let named: BTreeSet<&Method> = routes.iter().filter_map(|route| route.method).collect();
-        for method in named {
-            let class = members(&routes, Some(method));
+        for method in named(routes) {
+            let class = members(routes, Some(&method));
             let known = classes
                 .iter()
                 .position(|known| lead_to_the_same(known, &class));
@@ -74,13 +85,18 @@ impl<V: Copy + PartialEq> Routes<V> {
                 classes.push(class);
                 classes.len().saturating_sub(1)
             });
-            methods.push((method.clone(), index));
+            methods.push((method, index));
         }
         let classes = classes.iter().map(|class| Class::compile(class));
         Ok(Routes {
             classes: classes.collect::<Result<_, _>>()?,
             methods,
         })
+    }
+
+    /// Whether any route takes some methods and not others.
+    pub(super) fn name_methods(&self) -> bool {
+        !self.methods.is_empty()
     }
 
     /// What the most specific route leads to that takes the method and the path, which is a
@@ -95,15 +111,33 @@ impl<V: Copy + PartialEq> Routes<V> {
     }
 }
 
-/// The routes that take a method, or the methods named nowhere: of those with templates that take
-/// the same paths the first.
+/// The methods that routes name, or imply by those they name.
+fn named<V>(routes: &[Route<'_, V>]) -> BTreeSet<Method> {
+    let mut named: BTreeSet<Method> = routes
+        .iter()
+        .filter_map(|route| route.method.cloned())
+        .collect();
+    let head = Method::head();
+    if named.iter().any(|method| method.implies(&head)) {
+        named.insert(head);
+    }
+    named
+}
+
+/// The routes that take a method, or the methods named nowhere, from specific to general: of those
+/// with templates that take the same paths the one that takes the method most specifically.
 fn members<'r, 't, V>(
     routes: &'r [Route<'t, V>],
     method: Option<&Method>,
 ) -> Vec<&'r Route<'t, V>> {
-    let mut members: Vec<_> = routes.iter().filter(|route| route.takes(method)).collect();
-    members.dedup_by(|later, earlier| later.takes_the_paths_of(earlier));
-    members
+    let takes = |route: &'r Route<'t, V>| Some((route.takes(method)?, route));
+    let mut members: Vec<_> = routes.iter().filter_map(takes).collect();
+    members.sort_by(|(reason, route), (other_reason, other)| {
+        let by_template = route.template.cmp_specificity(other.template);
+        by_template.then(reason.cmp(other_reason))
+    });
+    members.dedup_by(|(_, later), (_, earlier)| later.takes_the_paths_of(earlier));
+    members.into_iter().map(|(_, route)| route).collect()
 }
 
 fn lead_to_the_same<V: PartialEq>(a: &[&Route<'_, V>], b: &[&Route<'_, V>]) -> bool {
@@ -200,8 +234,8 @@ mod tests {
                 template,
                 value,
             })
-            .collect();
-        Routes::compile(routes).unwrap().find(b"GET", path)
+            .collect::<Vec<_>>();
+        Routes::compile(&routes).unwrap().find(b"GET", path)
     }
 
     #[test]
@@ -282,7 +316,8 @@ mod tests {
                 value: 3,
             },
         ];
-        let routes = Routes::compile(named.chain(others).collect()).unwrap();
+        let routes = Routes::compile(&named.chain(others).collect::<Vec<_>>()).unwrap();
+        assert!(routes.name_methods());
         assert_eq!(routes.classes.len(), 3);
         for (method, path, expected) in [
             ("GET", "/a", 1),
@@ -290,7 +325,6 @@ mod tests {
             ("HEAD", "/b", 3),
             ("PUT", "/a", 2),
             ("POST", "/a", 3),
-            ("get", "/a", 3),
             ("", "", 3),
         ] {
             assert_eq!(
@@ -299,5 +333,28 @@ mod tests {
                 "{method} {path}"
             );
         }
+    }
+
+    #[test]
+    fn head_is_implied_by_get_and_shares_its_routers() {
+        let all = Template::everything();
+        let get: Method = "GET".parse().unwrap();
+        let route = |method, value| Route {
+            method,
+            template: &all,
+            value,
+        };
+        let routes = Routes::compile(&[route(None, 1), route(Some(&get), 2)]).unwrap();
+        assert_eq!(routes.classes.len(), 2);
+        assert_eq!(routes.find(b"HEAD", "/a"), Some(2));
+        let head = Method::head();
+        let both = [route(Some(&get), 2), route(Some(&head), 3)];
+        let routes = Routes::compile(&both).unwrap();
+        assert_eq!(routes.find(b"HEAD", "/a"), Some(3));
+        assert_eq!(routes.find(b"GET", "/a"), Some(2));
+        let routes = Routes::compile(&[route(Some(&head), 3)]).unwrap();
+        assert_eq!(routes.find(b"GET", "/a"), None);
+        let routes = Routes::compile(&[route(None, 1)]).unwrap();
+        assert!(!routes.name_methods());
     }
 }

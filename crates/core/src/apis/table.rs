@@ -1,18 +1,16 @@
 //! The table of APIs.
 
-use std::collections::btree_map::Entry;
-use std::collections::{BTreeMap, BTreeSet};
-use std::fmt;
-use std::str::FromStr;
+use std::collections::BTreeMap;
 
-use matchit::InsertError;
-
+use super::authority::Authority;
+use super::claims::{Claim, Claims, Requests};
 use super::host::HostTable;
-use super::routes::{Route, Routes};
-use super::{ApiConfig, HostPattern, MatchConfig, Method, Template};
-use crate::config::{ConfigErrors, OneOrMany, Rejected, expected_one_of, quote};
+use super::method::check_method;
+use super::routes::Routes;
+use super::{ApiConfig, HostOptions, Template};
+use crate::config::{ConfigErrors, Rejected, expected_one_of, quote};
 use crate::name::Name;
-use crate::target::{AmbiguousPath, RequestTarget};
+use crate::target::{AmbiguousRequest, LetterCase, PathOptions, RequestTarget};
 
 /// An API, by its position in the document.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -32,6 +30,10 @@ pub struct ApiTable {
     /// The ids of the APIs, sorted by name.
     by_name: BTreeMap<String, ApiId>,
     hosts: HostTable<Routes<ApiId>>,
+    /// Whether any API takes some methods and not others.
+    names_methods: bool,
+    host_options: HostOptions,
+    letter_case: LetterCase,
     unreadable: bool,
 }
 
@@ -43,10 +45,20 @@ struct Api {
 }
 
 impl ApiTable {
-    /// Makes the table. All mistakes are recorded; with any, the table is good for nothing but to
-    /// look names up, so that a reference to an API that has a mistake is not reported as well.
-    pub fn compile(configs: Vec<ApiConfig>, errors: &mut ConfigErrors) -> ApiTable {
-        let mut table = ApiTable::default();
+    /// Makes the table for requests that are read with these options. All mistakes are recorded;
+    /// with any, the table is good for nothing but to look names up, so that a reference to an API
+    /// that has a mistake is not reported as well.
+    pub fn compile(
+        configs: Vec<ApiConfig>,
+        hosts: HostOptions,
+        paths: PathOptions,
+        errors: &mut ConfigErrors,
+    ) -> ApiTable {
+        let mut table = ApiTable {
+            host_options: hosts,
+            letter_case: paths.letter_case,
+            ..ApiTable::default()
+        };
         let mut claims = Claims::default();
         for (index, ApiConfig { name, matches }) in configs.into_iter().enumerate() {
             let Ok(id) = u16::try_from(index).map(ApiId) else {
@@ -68,7 +80,7 @@ impl ApiTable {
             });
             for (index, requests) in matches.0.into_iter().enumerate() {
                 let path = format!("{path}.match[{index}]");
-                let requests = Requests::parse(requests, &path, errors);
+                let requests = Requests::parse(requests, &path, table.letter_case, errors);
                 claims.add(id, &requests, |claim, other| {
                     errors.add(path.as_str(), table.conflict(id, other, claim));
                 });
@@ -79,7 +91,18 @@ impl ApiTable {
             Ok(hosts) => table.hosts = hosts,
             Err(error) => drop(errors.add("apis", format!("can't be routed: {error}"))),
         }
+        table.names_methods = table.hosts.iter().any(Routes::name_methods);
         table
+    }
+
+    /// Makes another table for requests that are read with the same options, for a policy that has
+    /// matches of its own.
+    pub fn compile_like(&self, configs: Vec<ApiConfig>, errors: &mut ConfigErrors) -> ApiTable {
+        let paths = PathOptions {
+            letter_case: self.letter_case,
+            ..PathOptions::default()
+        };
+        ApiTable::compile(configs, self.host_options, paths, errors)
     }
 
     /// The empty table of a document whose `apis` can't be read at all: no reference to an API is
@@ -91,23 +114,51 @@ impl ApiTable {
         }
     }
 
-    /// The API that the request is for, if any. The path is refused if its readings are for
-    /// different ones, or for one and for none.
+    /// The API that the request is for, if any. The request is refused if the readings of its path
+    /// or of its host are for different ones, or for one and for none. Where any API names hosts or
+    /// methods, a malformed host or method is refused too.
     ///
-    /// `authority` is Envoy's `:authority`; a request without one is only for APIs of any host.
+    /// `authority` is Envoy's `:authority`; a request without one, or with an empty one, is only for
+    /// APIs of any host.
     pub fn find(
         &self,
         authority: Option<&[u8]>,
         method: &[u8],
         target: &RequestTarget<'_>,
-    ) -> Result<Option<ApiId>, AmbiguousPath> {
+    ) -> Result<Option<ApiId>, AmbiguousRequest> {
         if self.is_empty() {
             return Ok(None);
         }
-        target.agree(|path| {
-            self.hosts
-                .find(authority, |routes| routes.find(method, path))
-        })
+        if self.names_methods {
+            check_method(method)?;
+        }
+        let find = |host: Option<&str>| {
+            target.agree(|path| self.hosts.find(host, |routes| routes.find(method, path)))
+        };
+        let Some(authority) = self.read_authority(authority)? else {
+            return find(None);
+        };
+        let api = find(Some(authority.host()))?;
+        match authority.is_settled() || find(None)? == api {
+            true => Ok(api),
+            false => Err(AmbiguousRequest::HostReadings),
+        }
+    }
+
+    /// Reads the authority if there is one and it matters.
+    fn read_authority(
+        &self,
+        authority: Option<&[u8]>,
+    ) -> Result<Option<Authority>, AmbiguousRequest> {
+        authority
+            .filter(|authority| self.hosts.names_hosts() && !authority.is_empty())
+            .map(|authority| Authority::parse(authority, self.host_options.ports))
+            .transpose()
+    }
+
+    /// The letter case in which paths are read, for other tables to compare them in.
+    pub fn letter_case(&self) -> LetterCase {
+        self.letter_case
     }
 
     /// The API of a name that another section has at `path`. An unknown name is recorded.
@@ -146,7 +197,8 @@ impl ApiTable {
     }
 
     /// The templates of an API, of all its matches, the most specific first. The first that
-    /// [captures](Template::captures) is the most specific that takes the path.
+    /// [captures](Template::captures) is the most specific that takes the path. They are in lower
+    /// case where letter case is ignored.
     pub fn templates(&self, id: ApiId) -> &[Template] {
         self.apis.get(id.index()).map_or(&[], |api| &api.templates)
     }
@@ -205,373 +257,5 @@ impl ApiTable {
 
 const MOST_APIS: usize = 1 << u16::BITS;
 
-/// A parsed match.
-struct Requests {
-    hosts: Vec<HostPattern>,
-    templates: Vec<Template>,
-    /// None takes all methods.
-    methods: Vec<Option<Method>>,
-}
-
-impl Requests {
-    fn parse(config: MatchConfig, path: &str, errors: &mut ConfigErrors) -> Requests {
-        let mut list = FieldParser { path, errors };
-        Requests {
-            hosts: list
-                .parse("hosts", config.hosts)
-                .unwrap_or_else(|| vec![HostPattern::ANY]),
-            templates: list
-                .parse("path", config.path)
-                .unwrap_or_else(|| vec![Template::everything()]),
-            methods: list.parse("methods", config.methods).map_or_else(
-                || vec![None],
-                |methods: Vec<Method>| methods.into_iter().map(Some).collect(),
-            ),
-        }
-    }
-}
-
-/// Parses the fields of what is at `path`.
-struct FieldParser<'p> {
-    path: &'p str,
-    errors: &'p mut ConfigErrors,
-}
-
-impl FieldParser<'_> {
-    /// The values of a field that can be parsed; the others are recorded. Nothing if the field is
-    /// absent.
-    fn parse<T>(&mut self, field: &str, texts: Option<OneOrMany<String>>) -> Option<Vec<T>>
-    where
-        T: FromStr<Err: fmt::Display>,
-    {
-        let OneOrMany(texts) = texts?;
-        let path = format!("{}.{field}", self.path);
-        if texts.is_empty() {
-            let message = format!("the list is empty, leave {field} out to take all");
-            self.errors.add(path, message);
-            return Some(Vec::new());
-        }
-        let alone = texts.len() == 1;
-        let values = texts.iter().enumerate().filter_map(|(index, text)| {
-            let error: T::Err = match text.parse() {
-                Ok(value) => return Some(value),
-                Err(error) => error,
-            };
-            let path = if alone {
-                path.clone()
-            } else {
-                format!("{path}[{index}]")
-            };
-            self.errors.add(path, error.to_string());
-            None
-        });
-        Some(values.collect())
-    }
-}
-
-/// Which API takes which requests.
-#[derive(Default)]
-struct Claims(BTreeMap<Claim, (ApiId, Template)>);
-
-/// Two claims are equal if they are for the same requests and none is more specific. They are
-/// sorted by host.
-#[derive(Clone, PartialEq, Eq, PartialOrd, Ord)]
-struct Claim {
-    host: HostPattern,
-    /// The template without names.
-    shape: String,
-    method: Option<Method>,
-}
-
-impl Claims {
-    /// Adds the claims of an API. Calls `conflict` with the first one for each other API that has
-    /// one for the same requests.
-    fn add(&mut self, api: ApiId, requests: &Requests, mut conflict: impl FnMut(&Claim, ApiId)) {
-        let mut others = BTreeSet::new();
-        for (claim, template) in requests.claims() {
-            match self.0.entry(claim) {
-                Entry::Vacant(free) => drop(free.insert((api, template.clone()))),
-                Entry::Occupied(taken) => {
-                    let (other, _) = *taken.get();
-                    if other != api && others.insert(other) {
-                        conflict(taken.key(), other);
-                    }
-                }
-            }
-        }
-    }
-
-    fn compile(&self) -> Result<HostTable<Routes<ApiId>>, InsertError> {
-        let mut by_host: BTreeMap<&HostPattern, Vec<Route<'_, ApiId>>> = BTreeMap::new();
-        for (claim, (api, template)) in &self.0 {
-            let route = Route {
-                method: claim.method.as_ref(),
-                template,
-                value: *api,
-            };
-            by_host.entry(&claim.host).or_default().push(route);
-        }
-        let mut hosts = HostTable::default();
-        for (host, routes) in by_host {
-            hosts.insert(host.clone(), Routes::compile(routes)?);
-        }
-        Ok(hosts)
-    }
-}
-
-impl Requests {
-    fn claims(&self) -> impl Iterator<Item = (Claim, &Template)> {
-        self.hosts.iter().flat_map(move |host| {
-            self.templates.iter().flat_map(move |template| {
-                self.methods.iter().map(move |method| {
-                    let (host, method) = (host.clone(), method.clone());
-                    (
-                        Claim {
-                            host,
-                            shape: template.shape(),
-                            method,
-                        },
-                        template,
-                    )
-                })
-            })
-        })
-    }
-}
-
-impl fmt::Display for Claim {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if let Some(method) = &self.method {
-            write!(f, "{method} ")?;
-        }
-        f.write_str(&self.shape)?;
-        match self.host == HostPattern::ANY {
-            true => Ok(()),
-            false => write!(f, " on {}", self.host),
-        }
-    }
-}
-
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::config::Document;
-    use crate::target::PathOptions;
-
-    fn compile(apis: &str) -> (ApiTable, ConfigErrors) {
-        let mut errors = ConfigErrors::default();
-        let text = format!(r#"{{"apis": {apis}}}"#);
-        let mut document = Document::parse(text.as_bytes()).unwrap();
-        let configs = document.take::<Vec<ApiConfig>>("apis", &mut errors);
-        let table = configs
-            .map(|configs| ApiTable::compile(configs.unwrap_or_default(), &mut errors))
-            .unwrap_or_else(|_| ApiTable::unreadable());
-        (table, errors)
-    }
-
-    fn table(apis: &str) -> ApiTable {
-        let (table, errors) = compile(apis);
-        assert!(errors.is_empty(), "{errors}");
-        table
-    }
-
-    fn find<'t>(
-        table: &'t ApiTable,
-        host: &str,
-        method: &str,
-        path: &str,
-    ) -> Result<Option<&'t str>, AmbiguousPath> {
-        let target = RequestTarget::parse(path.as_bytes(), &PathOptions::default())?;
-        let api = table.find(Some(host.as_bytes()), method.as_bytes(), &target)?;
-        Ok(api.map(|api| table.name(api)))
-    }
-
-    const BANK: &str = r#"[
-        {"name": "rest", "match": {"hosts": "*.bank.example"}},
-        {"name": "cards", "match": [{"path": ["/v1/cards/**", "/v2/cards/**"]}]},
-        {"name": "accounts", "match": [
-            {"hosts": ["api.bank.example"], "path": "/v1/accounts/**", "methods": ["GET", "POST"]}
-        ]},
-        {"name": "transfers", "match": [
-            {"hosts": ["api.bank.example"], "path": "/v1/accounts/{id}/transfers", "methods": "POST"}
-        ]}
-    ]"#;
-
-    #[test]
-    fn a_request_is_for_the_api_that_fits_most_specifically() {
-        let table = table(BANK);
-        for (host, method, path, expected) in [
-            ("api.bank.example", "GET", "/v1/accounts", Some("accounts")),
-            (
-                "API.bank.example:443",
-                "GET",
-                "/v1//accounts/7/",
-                Some("accounts"),
-            ),
-            (
-                "api.bank.example",
-                "POST",
-                "/v1/accounts/7/transfers",
-                Some("transfers"),
-            ),
-            // Not its method: the less specific path has it.
-            (
-                "api.bank.example",
-                "GET",
-                "/v1/accounts/7/transfers",
-                Some("accounts"),
-            ),
-            // Not the method of any: the less specific host has it.
-            ("api.bank.example", "DELETE", "/v1/accounts/7", Some("rest")),
-            ("api.bank.example", "GET", "/v1/cards/7", Some("rest")),
-            ("bank.example", "GET", "/v1/cards/7", Some("cards")),
-            ("bank.example", "GET", "/v2/cards", Some("cards")),
-            ("bank.example", "GET", "/v3/cards", None),
-            ("x.y.bank.example", "OPTIONS", "*", Some("rest")),
-            ("", "CONNECT", "", None),
-        ] {
-            assert_eq!(
-                find(&table, host, method, path),
-                Ok(expected),
-                "{method} {host}{path}"
-            );
-        }
-        let target = RequestTarget::parse(b"/v1/cards/7", &PathOptions::default()).unwrap();
-        assert_eq!(table.find(None, b"GET", &target), Ok(table.id("cards")));
-    }
-
-    #[test]
-    fn a_path_that_may_be_one_api_or_another_is_refused() {
-        let table = table(BANK);
-        let different = Err(AmbiguousPath::DifferentRules);
-        for (host, path, expected) in [
-            ("api.bank.example", "/v1/accounts;x/7", different),
-            (
-                "api.bank.example",
-                "/v1/accounts/7;x=1",
-                Ok(Some("accounts")),
-            ),
-            ("api.bank.example", "/v9/accounts;x/7", Ok(Some("rest"))),
-            ("bank.example", "/v1/cards;x/7", different),
-            ("bank.example", "/v1;x/cards/7", different),
-            ("bank.example", "/v9;x/cards/7", Ok(None)),
-        ] {
-            assert_eq!(find(&table, host, "GET", path), expected, "{host}{path}");
-        }
-        assert_eq!(
-            find(&ApiTable::default(), "a", "GET", "/v1;x/cards"),
-            Ok(None)
-        );
-    }
-
-    #[test]
-    fn every_mistake_is_recorded_with_its_path() {
-        let (table, errors) = compile(
-            r#"[
-                {"name": "", "match": [{"path": "/a"}]},
-                {"name": "a", "match": []},
-                {"name": "a", "match": [
-                    {"path": "b", "hosts": ["x:1", "ok.example", "*.*"], "methods": ["get"]},
-                    {"path": ["/c", "/*.d"], "methods": []}
-                ]}
-            ]"#,
-        );
-        let found: Vec<String> = errors.iter().map(ToString::to_string).collect();
-        let expected = [
-            "apis[0].name: found \"\", expected a name",
-            "apis[1].match: the list is empty, so no request is for this API",
-            "apis[2].name: \"a\" is the name of apis[1] too, use another",
-            "apis[2].match[0].hosts[0]: the host \"x:1\" has a port",
-            "apis[2].match[0].hosts[2]: the host \"*.*\" has a *",
-            "apis[2].match[0].path: the path \"b\" does not begin with a slash",
-            "apis[2].match[0].methods: methods are case-sensitive, write \"GET\"",
-            "apis[2].match[1].path[1]: the path \"/*.d\" has a wildcard for a part",
-            "apis[2].match[1].methods: the list is empty, leave methods out to take all",
-        ];
-        assert_eq!(found.len(), expected.len(), "{found:#?}");
-        for (found, expected) in found.iter().zip(expected) {
-            assert!(found.starts_with(expected), "{found}\nis not\n{expected}");
-        }
-        assert_eq!(table.id("a").map(ApiId::index), Some(1));
-    }
-
-    #[test]
-    fn shapes_that_do_not_fit_are_recorded_too() {
-        let (table, errors) = compile(r#"[{"name": 7, "match": [{"paths": "/"}]}, {"name": "b"}]"#);
-        let errors = errors.to_string();
-        for expected in [
-            "apis[0].name: found the number 7, expected text",
-            "apis[0].match[0].paths: unknown field, did you mean \"path\"?",
-            "apis[1]: the field \"match\" is missing, add it",
-        ] {
-            assert!(errors.contains(expected), "{expected}\nnot in\n{errors}");
-        }
-        // What refers to an API is then not reported on top.
-        let mut errors = ConfigErrors::default();
-        assert!(table.resolve("b", "sunset[0].api", &mut errors).is_err());
-        assert!(errors.is_empty());
-    }
-
-    #[test]
-    fn two_apis_that_take_the_same_requests_are_named() {
-        let (_, errors) = compile(
-            r#"[
-                {"name": "a", "match": [
-                    {"hosts": ["x.example", "y.example"], "path": "/v1/{id}", "methods": ["GET", "PUT"]},
-                    {"path": "/v1/{id}"},
-                    {"path": "/v1/{other}"}
-                ]},
-                {"name": "b", "match": [
-                    {"hosts": "X.example", "path": "/v1/*/", "methods": ["POST", "PUT"]},
-                    {"hosts": "x.example", "path": "/v1/*"},
-                    {"path": ["/v1/*", "/v2/*"]}
-                ]}
-            ]"#,
-        );
-        assert_eq!(
-            errors.to_string(),
-            "apis[1].match[0]: \"b\" takes PUT /v1/* on x.example, which \"a\" (apis[0]) takes \
-             already; give one of them another host, path or method\n\
-             apis[1].match[2]: \"b\" takes /v1/*, which \"a\" (apis[0]) takes already; give one of \
-             them another host, path or method"
-        );
-    }
-
-    #[test]
-    fn names_are_resolved_or_reported() {
-        let table = table(BANK);
-        let mut errors = ConfigErrors::default();
-        let cards = table
-            .resolve("cards", "sunset[0].api", &mut errors)
-            .unwrap();
-        assert_eq!((cards.index(), table.name(cards)), (1, "cards"));
-        assert!(table.resolve("card", "sunset[1].api", &mut errors).is_err());
-        assert!(
-            ApiTable::default()
-                .resolve("a", "access[0]", &mut errors)
-                .is_err()
-        );
-        assert_eq!(
-            errors.to_string(),
-            "sunset[1].api: unknown API \"card\", did you mean \"cards\"? (expected one of \
-             accounts, cards, rest, transfers)\n\
-             access[0]: unknown API \"a\": there are none, add them under \"apis\""
-        );
-        let names: Vec<_> = table.iter().map(|(_, name)| name).collect();
-        assert_eq!(names, ["rest", "cards", "accounts", "transfers"]);
-    }
-
-    #[test]
-    fn the_templates_of_an_api_are_the_most_specific_first() {
-        let table = table(
-            r#"[{"name": "a", "match": [{"path": ["/**", "/v1/{id}"]}, {"path": "/v1/x", "hosts": "h"}]}]"#,
-        );
-        let id = table.id("a").unwrap();
-        let shown: Vec<String> = table
-            .templates(id)
-            .iter()
-            .map(ToString::to_string)
-            .collect();
-        assert_eq!(shown, ["/v1/x", "/v1/{id}", "/**"]);
-    }
-}
+mod tests;

@@ -1,11 +1,12 @@
 //! Templates of paths: `/v1/accounts/{id}/**`.
 
+use std::borrow::Cow;
 use std::cmp::Ordering;
 use std::fmt;
 use std::str::FromStr;
 
 use crate::config::quote;
-use crate::target::{AmbiguousPath, match_segment};
+use crate::target::{AmbiguousRequest, LetterCase, match_segment};
 
 /// A set of paths, written as one path with wildcards for whole segments:
 ///
@@ -16,7 +17,8 @@ use crate::target::{AmbiguousPath, match_segment};
 /// | `**`, `{**}` or `{name=**}`, at the end | any number of segments, none too |
 ///
 /// So `/v1/**` takes `/v1`, `/v1/` and `/v1/a/b`, and `/**` takes every request, also those for no
-/// path (`OPTIONS *`, `CONNECT`). A trailing slash makes no difference.
+/// path (`OPTIONS *`, `CONNECT`). A trailing slash makes no difference, and upper and lower case
+/// make one unless [they are ignored](LetterCase).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Template {
     pub(super) segments: Vec<Segment>,
@@ -55,6 +57,18 @@ impl Template {
             segments: Vec::new(),
             rest: Some(Wildcard { name: None }),
         }
+    }
+
+    /// The template in the letter case in which it is compared with paths.
+    pub(super) fn folded(mut self, letter_case: LetterCase) -> Template {
+        for segment in &mut self.segments {
+            if let Segment::Literal(text) = segment {
+                *text = letter_case
+                    .fold(Cow::Owned(std::mem::take(text)))
+                    .into_owned();
+            }
+        }
+        self
     }
 
     /// The number of segments that it takes at least.
@@ -139,7 +153,7 @@ enum Fault {
     EmptySegment,
     DotSegment,
     Parameter,
-    Ambiguous(AmbiguousPath),
+    Ambiguous(AmbiguousRequest),
     RestNotLast,
     PartOfSegment(String),
     BadName(String),

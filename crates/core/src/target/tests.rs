@@ -4,12 +4,18 @@ use super::*;
 
 const REJECT: PathOptions = PathOptions {
     escaped_slashes: EscapedSlashes::Reject,
+    letter_case: LetterCase::Exact,
 };
 const KEEP: PathOptions = PathOptions {
     escaped_slashes: EscapedSlashes::Keep,
+    letter_case: LetterCase::Exact,
+};
+const IGNORE: PathOptions = PathOptions {
+    escaped_slashes: EscapedSlashes::Keep,
+    letter_case: LetterCase::Ignore,
 };
 
-fn parse(raw: &str) -> Result<RequestTarget<'_>, AmbiguousPath> {
+fn parse(raw: &str) -> Result<RequestTarget<'_>, AmbiguousRequest> {
     RequestTarget::parse(raw.as_bytes(), &REJECT)
 }
 
@@ -126,7 +132,7 @@ fn what_can_be_settled_is() {
 
 #[test]
 fn what_no_honest_client_sends_is_refused() {
-    use AmbiguousPath::*;
+    use AmbiguousRequest::*;
     for (raw, expected) in [
         ("/v1/..;/admin", DisguisedDotSegment),
         ("/v1/..;x=1/admin", DisguisedDotSegment),
@@ -214,7 +220,7 @@ fn kept_slashes_are_read_in_every_way() {
         "/%2F..",
     ] {
         let error = RequestTarget::parse(raw.as_bytes(), &KEEP).unwrap_err();
-        assert_eq!(error, AmbiguousPath::DisguisedDotSegment, "{raw}");
+        assert_eq!(error, AmbiguousRequest::DisguisedDotSegment, "{raw}");
     }
 }
 
@@ -258,6 +264,37 @@ fn a_clean_path_is_borrowed() {
 }
 
 #[test]
+fn letter_case_is_folded_for_rules_and_kept_for_upstreams() {
+    for (raw, forwarded, readings) in [
+        ("/V1/Accounts", "/V1/Accounts", &["/v1/accounts"] as &[&str]),
+        ("//V1/%41dmin", "/V1/Admin", &["/v1/admin"]),
+        ("/CAF%C3%89/A%2bB", "/CAF%C3%89/A%2BB", &["/caf%c3%89/a+b"]),
+        ("/A;V=1/B", "/A;V=1/B", &["/a;v=1/b", "/a/b"]),
+        ("/A%2FB", "/A%2FB", &["/a%2fb", "/a/b"]),
+        ("HTTP://H/A?Q=X", "/A", &["/a"]),
+        ("*", "*", &[""]),
+    ] {
+        let target = RequestTarget::parse(raw.as_bytes(), &IGNORE).unwrap();
+        assert_eq!(path(&target), forwarded, "{raw}");
+        assert_eq!(target.readings().collect::<Vec<_>>(), readings, "{raw}");
+    }
+    let clean = RequestTarget::parse(b"/v1/accounts/7?Q=X", &IGNORE).unwrap();
+    assert!(matches!(clean.literal, Cow::Borrowed(_)));
+    assert_eq!(clean.rewritten(), None);
+    assert_eq!(clean.query(), Some(b"Q=X".as_slice()));
+}
+
+#[test]
+fn letter_case_is_that_of_the_configuration() {
+    assert!(LetterCase::Ignore.same("/A%C3%a9", "/a%c3%A9"));
+    assert!(!LetterCase::Exact.same("/A", "/a"));
+    assert_eq!(LetterCase::Exact.fold("/A".into()), "/A");
+    assert_eq!(LetterCase::Ignore.fold("/A%C3".into()), "/a%c3");
+    let same = LetterCase::Ignore.fold("/a%20".into());
+    assert!(matches!(same, Cow::Borrowed("/a%20")));
+}
+
+#[test]
 fn an_unread_target_is_left_as_it_is() {
     let target = RequestTarget::unread(b"/v1/..;//\xff?key=secret");
     assert_eq!(target.path(), b"/v1/..;//\xff");
@@ -272,7 +309,7 @@ fn readings_must_agree() {
     let target = parse("/v1;x/admin").unwrap();
     assert_eq!(target.agree(|reading| reading.starts_with("/v1")), Ok(true));
     let differ = target.agree(|reading| reading.starts_with("/v1/"));
-    assert_eq!(differ, Err(AmbiguousPath::DifferentRules));
+    assert_eq!(differ, Err(AmbiguousRequest::PathReadings));
 }
 
 /// Paths made of the pieces that matter.
@@ -321,6 +358,18 @@ proptest! {
             prop_assert_eq!(again.path(), target.path());
             prop_assert_eq!(again.query(), target.query());
             prop_assert!(again.readings().eq(target.readings()));
+        }
+    }
+
+    #[test]
+    fn readings_differ_in_letter_case_alone_where_it_is_ignored(raw in tricky()) {
+        let exact = RequestTarget::parse(raw.as_bytes(), &KEEP);
+        let folded = RequestTarget::parse(raw.as_bytes(), &IGNORE);
+        prop_assert_eq!(exact.as_ref().err(), folded.as_ref().err());
+        if let (Ok(exact), Ok(folded)) = (exact, folded) {
+            prop_assert_eq!(exact.rewritten(), folded.rewritten());
+            let lower: Vec<String> = exact.readings().map(str::to_ascii_lowercase).collect();
+            prop_assert!(folded.readings().eq(lower.iter().map(String::as_str)));
         }
     }
 

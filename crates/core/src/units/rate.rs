@@ -17,18 +17,33 @@ use crate::config::quote;
 /// | `10r/s`, `600r/m` | NGINX's `limit_req_zone`: a second or a minute |
 /// | `10ps`, `12pm` | Apigee's SpikeArrest: per second, per minute |
 ///
-/// Behind each, `burst=N` says how many are admitted at once. NGINX's own `burst` counts the
-/// requests *beyond* the first, so behind `r/s` and `r/m`, and only there, `burst=20` means 21 at
-/// once, as it does there. Its word `nodelay` is understood and changes nothing, for requests are
-/// never delayed here. [`Rate`]'s `Display` writes the first spelling with a burst as we count it.
+/// Behind each, `burst=N` says how many are admitted at once. Without it the spellings of NGINX and
+/// Apigee admit one, as they do there, and ours admit the number of requests: `100/s` a hundred.
+///
+/// NGINX's own `burst` counts the requests *beyond* the first, so behind `r/s` and `r/m`, and only
+/// there, `burst=20` means 21 at once, as it does there. Its word `nodelay` is understood and changes
+/// nothing, for requests are never delayed here.
+///
+/// [`Rate`]'s `Display` writes the first spelling, with a burst as we count it wherever the spelling
+/// alone would admit another number: what is read back admits the same.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Rate {
     /// The number of requests.
     pub requests: NonZeroU32,
     /// The time in which they may be made; a parsed one is never zero.
     pub per: Duration,
-    /// How many are admitted at once. None if it was not written: whoever applies the rate decides.
+    /// How many are admitted at once, if it was written with the rate.
     pub burst: Option<NonZeroU32>,
+    /// How many are admitted at once, if nobody says otherwise: 1 in the spellings of NGINX and
+    /// Apigee, `requests` in ours.
+    pub default_burst: NonZeroU32,
+}
+
+impl Rate {
+    /// How many are admitted at once, unless something beside the rate says otherwise.
+    pub fn burst_or_default(&self) -> NonZeroU32 {
+        self.burst.unwrap_or(self.default_burst)
+    }
 }
 
 /// The text is not a rate.
@@ -148,6 +163,10 @@ impl FromStr for Rate {
             requests,
             per,
             burst,
+            default_burst: match dialect {
+                Dialect::Own => requests,
+                Dialect::Nginx | Dialect::Apigee => NonZeroU32::MIN,
+            },
         })
     }
 }
@@ -258,9 +277,9 @@ impl fmt::Display for Rate {
             DAY => f.write_str("day")?,
             other => write!(f, "{}", Span::from(other))?,
         }
-        match self.burst {
-            Some(burst) => write!(f, " burst={burst}"),
-            None => Ok(()),
+        match (self.burst, self.burst_or_default()) {
+            (None, burst) if burst == self.requests => Ok(()),
+            (_, burst) => write!(f, " burst={burst}"),
         }
     }
 }
@@ -278,6 +297,15 @@ mod tests {
             requests: NonZeroU32::new(requests).unwrap(),
             per: Duration::from_secs(secs),
             burst: burst.map(|burst| NonZeroU32::new(burst).unwrap()),
+            default_burst: NonZeroU32::new(requests).unwrap(),
+        }
+    }
+
+    /// A rate of another dialect.
+    fn foreign(requests: u32, secs: u64, burst: Option<u32>) -> Rate {
+        Rate {
+            default_burst: NonZeroU32::MIN,
+            ..rate(requests, secs, burst)
         }
     }
 
@@ -297,11 +325,11 @@ mod tests {
             ("100/hour", rate(100, 3600, None)),
             ("100/day", rate(100, 86_400, None)),
             ("100/1d", rate(100, 86_400, None)),
-            ("10ps", rate(10, 1, None)),
-            ("12pm", rate(12, 60, None)),
-            ("12 pm burst=3", rate(12, 60, Some(3))),
-            ("10r/s", rate(10, 1, None)),
-            ("600r/m", rate(600, 60, None)),
+            ("10ps", foreign(10, 1, None)),
+            ("12pm", foreign(12, 60, None)),
+            ("12 pm burst=3", foreign(12, 60, Some(3))),
+            ("10r/s", foreign(10, 1, None)),
+            ("600r/m", foreign(600, 60, None)),
             ("100/s burst=50", rate(100, 1, Some(50))),
         ] {
             assert_eq!(text.parse(), Ok(expected), "{text}");
@@ -311,15 +339,38 @@ mod tests {
     #[test]
     fn the_burst_of_nginx_counts_the_requests_beyond_the_first() {
         for (text, expected) in [
-            ("10r/s burst=20", rate(10, 1, Some(21))),
-            ("10r/s burst=20 nodelay", rate(10, 1, Some(21))),
-            ("10 r/s   nodelay burst=0", rate(10, 1, Some(1))),
+            ("10r/s burst=20", foreign(10, 1, Some(21))),
+            ("10r/s burst=20 nodelay", foreign(10, 1, Some(21))),
+            ("10 r/s   nodelay burst=0", foreign(10, 1, Some(1))),
             ("10/s burst=20", rate(10, 1, Some(20))),
         ] {
             assert_eq!(text.parse(), Ok(expected), "{text}");
         }
         let shown = rate(10, 1, Some(21)).to_string();
         assert_eq!(shown, "10/s burst=21");
+    }
+
+    #[test]
+    fn each_dialect_admits_at_once_what_it_does_at_home() {
+        for (text, burst, shown) in [
+            ("100/s", 100, "100/s"),
+            ("2000 / 5m", 2000, "2000/5m"),
+            ("100/s burst=100", 100, "100/s burst=100"),
+            ("100/s burst=50", 50, "100/s burst=50"),
+            ("10r/s", 1, "10/s burst=1"),
+            ("10r/s nodelay", 1, "10/s burst=1"),
+            ("10r/s burst=20", 21, "10/s burst=21"),
+            ("600r/m", 1, "600/min burst=1"),
+            ("1r/s", 1, "1/s"),
+            ("10ps", 1, "10/s burst=1"),
+            ("12pm", 1, "12/min burst=1"),
+            ("12pm burst=12", 12, "12/min burst=12"),
+        ] {
+            let rate: Rate = text.parse().unwrap();
+            assert_eq!(rate.burst_or_default().get(), burst, "{text}");
+            assert_eq!(rate.burst.is_some(), text.contains("burst="), "{text}");
+            assert_eq!(rate.to_string(), shown, "{text}");
+        }
     }
 
     #[test]
@@ -365,9 +416,21 @@ mod tests {
 
     proptest! {
         #[test]
-        fn every_rate_is_read_back(requests: NonZeroU32, micros in 1u64.., burst: Option<NonZeroU32>) {
-            let rate = Rate { requests, per: Duration::from_micros(micros), burst };
-            prop_assert_eq!(rate.to_string().parse(), Ok(rate));
+        fn every_rate_is_read_back(
+            requests: NonZeroU32,
+            micros in 1u64..,
+            burst: Option<NonZeroU32>,
+            foreign: bool,
+        ) {
+            let default_burst = if foreign { NonZeroU32::MIN } else { requests };
+            let rate = Rate { requests, per: Duration::from_micros(micros), burst, default_burst };
+            let again: Rate = rate.to_string().parse().unwrap();
+            prop_assert_eq!((again.requests, again.per), (rate.requests, rate.per));
+            prop_assert_eq!(again.burst_or_default(), rate.burst_or_default());
+            prop_assert_eq!(again.to_string(), rate.to_string());
+            if !foreign {
+                prop_assert_eq!(again, rate);
+            }
         }
 
         #[test]

@@ -160,6 +160,24 @@ fn limits_are_checked() {
             "usage_plan.retry_after_max: is less than 1s",
         ],
     );
+    let anonymous = json!({
+        "anonymous": { "plan": "gold" },
+        "consumers": [{ "id": "a", "plan": "gold", "since": "2026-01-01T00:00:00Z" }],
+    });
+    let plan = json!({ "quota": { "limit": 5, "period": "day", "offset": 1 } });
+    assert_mistakes(
+        &config(plan, anonymous),
+        &["usage_plan.anonymous.plan: has a quota with an offset"],
+    );
+    let far =
+        json!({ "quota": { "limit": 5, "period": "year", "anchor_day": 300, "anchor_month": 13 } });
+    assert_mistakes(
+        &config(far, json!({})),
+        &[
+            "usage_plan.plans.gold.quota.anchor_day: found 300, expected 1 to 31",
+            "usage_plan.plans.gold.quota.anchor_month: found 13, expected 1 to 12",
+        ],
+    );
     let offset = config(
         json!({ "quota": { "limit": 5, "period": "day", "offset": 1 } }),
         json!({}),
@@ -250,7 +268,7 @@ fn sections_of_other_plugins_are_named() {
     assert_mistakes(
         &other,
         &[
-            "jwt_authz: test.wasm has no such section, expected one of apis, paths, limit_headers, telemetry, usage_plan; if this is a policy of another plugin, load tollgate.wasm, which has all, or jwt-authz.wasm",
+            "jwt_authz: test.wasm has no such section, expected one of apis, hosts, paths, limit_headers, telemetry, usage_plan; if this is a policy of another plugin, load tollgate.wasm, which has all, or jwt-authz.wasm",
             "usage_plam: test.wasm has no such section, did you mean \"usage_plan\"?",
         ],
     );
