@@ -2,5 +2,6 @@
 
 tollgate_host::plugin!("tollgate.wasm":
     tollgate_request_id::RequestId,
+    tollgate_rate_limit::RateLimit,
     tollgate_usage_plan::UsagePlan,
 );

@@ -1,0 +1,232 @@
+//! Token buckets for everyone: limits on how fast requests come and how many are under way, for
+//! clients that nobody configured, in memory that never grows.
+//!
+//! ```yaml
+//! rate_limit:
+//! - { name: per-address, key: client_address, rate: 2000 / 5m, count: all, on_exceed: { block_for: 10m } }
+//! - { name: per-consumer, key: consumer, rate: 100/s, burst: 200 }
+//! - { name: uploads, key: consumer, match: { path: /v1/uploads/**, methods: POST }, concurrent: 4 }
+//! ```
+
+mod admission;
+mod config;
+mod counters;
+mod key;
+mod limit;
+mod place;
+pub mod problems;
+
+use std::cell::OnceCell;
+use std::cmp::Reverse;
+
+use tollgate_core::config::Rejected;
+use tollgate_core::host::Host;
+use tollgate_core::policy::{Callbacks, Compile, Exchange, Policy, Step, StepResult, TargetUse};
+use tollgate_core::problem::{Problem, REQUEST_AMBIGUOUS};
+use tollgate_core::shared::{Update, UpdateFailed, update};
+use tollgate_rate_table::{Lease, LeaseSlot, Page, PenaltySlot, RateSlot, Seed};
+
+use config::Count;
+pub use config::LimitConfig;
+use limit::{Kind, Limit};
+use place::Place;
+
+/// The policy; see the crate's documentation.
+pub struct RateLimit {
+    /// The most specific first.
+    limits: Vec<Limit>,
+    /// The names of the APIs, by their ids.
+    apis: Vec<String>,
+    seed: OnceCell<Seed>,
+}
+
+/// What the policy remembers of a request.
+#[derive(Default)]
+pub struct Stream {
+    /// What it was charged, to be given back if it is refused after all.
+    charged: Vec<Charge>,
+    /// Its places among the requests under way.
+    leases: Vec<(Place, Lease)>,
+}
+
+/// What a request was charged by a limit.
+struct Charge {
+    /// The limit's place.
+    limit: usize,
+    place: Place,
+    cost: u32,
+}
+
+impl Policy for RateLimit {
+    const SECTION: &'static str = "rate_limit";
+    const CALLBACKS: Callbacks = Callbacks::REQUEST_HEADERS
+        .union(Callbacks::RESPONSE_HEADERS)
+        .union(Callbacks::LOG);
+    type Section = Vec<LimitConfig>;
+    type Stream = Stream;
+
+    fn compile(section: Vec<LimitConfig>, cx: &mut Compile<'_>) -> Result<Self, Rejected> {
+        let mut limits: Vec<Limit> = Vec::with_capacity(section.len());
+        let mut verdict = Ok(());
+        if section.is_empty() {
+            verdict = Err(cx
+                .errors
+                .add("rate_limit", "the list is empty: add a limit"));
+        }
+        let mut names = Vec::with_capacity(section.len());
+        for (index, config) in section.into_iter().enumerate() {
+            if names.contains(&config.name) {
+                let message = format!("\"{}\" is the name of another limit too", config.name);
+                verdict = Err(cx.errors.add(format!("rate_limit[{index}].name"), message));
+            }
+            names.push(config.name.clone());
+            match Limit::compile(index, config, cx) {
+                Ok(limit) => limits.push(limit),
+                Err(rejected) => verdict = Err(rejected),
+            }
+        }
+        limits.sort_by_key(|limit| Reverse(limit.specificity()));
+        verdict?;
+        Ok(RateLimit {
+            limits,
+            apis: cx.apis.iter().map(|(_, name)| name.to_owned()).collect(),
+            seed: OnceCell::new(),
+        })
+    }
+
+    fn target_use(&self) -> TargetUse {
+        let uses = self
+            .limits
+            .iter()
+            .map(|limit| TargetUse::of(limit.mode, limit.depends_on_target()));
+        uses.max().unwrap_or_default()
+    }
+
+    fn step<H: Host>(
+        &self,
+        step: Step,
+        stream: &mut Stream,
+        x: &mut Exchange<'_, H>,
+    ) -> StepResult {
+        match step {
+            Step::Shield => self.shield(x),
+            Step::Throttle => self.throttle(stream, x),
+            Step::Concurrency => self.enter(stream, x),
+            Step::Forward => {
+                self.forward(x);
+                Ok(())
+            }
+            Step::Identify | Step::Authenticate | Step::Entitle | Step::Charge => Ok(()),
+        }
+    }
+
+    fn undo<H: Host>(&self, stream: &mut Stream, x: &mut Exchange<'_, H>) {
+        let now = x.now.as_nanos();
+        for Charge { limit, place, cost } in stream.charged.drain(..) {
+            let refunded = match self.limits.get(limit).map(|limit| &limit.kind) {
+                Some(Kind::Rate(bucket)) => {
+                    place.update(x.host, None, |page: &mut Page<RateSlot>| {
+                        (page.refund(bucket, place.client(), now, cost), ())
+                    })
+                }
+                Some(Kind::Penalty(bucket)) => {
+                    place.update(x.host, None, |page: &mut Page<PenaltySlot>| {
+                        (page.refund(bucket, place.client(), now, cost), ())
+                    })
+                }
+                Some(Kind::Concurrency { .. }) | None => Ok(()),
+            };
+            self.note_failure(refunded, x.host);
+        }
+        self.leave(stream, x.host);
+    }
+
+    fn finish<H: Host>(&self, stream: &mut Stream, host: &H) {
+        self.leave(stream, host);
+    }
+}
+
+impl RateLimit {
+    /// Gives back the places among the requests under way.
+    fn leave<H: Host>(&self, stream: &mut Stream, host: &H) {
+        for (place, lease) in stream.leases.drain(..) {
+            let released = place.update(host, None, |page: &mut Page<LeaseSlot>| {
+                (page.release(place.client(), lease), ())
+            });
+            self.note_failure(released, host);
+        }
+    }
+
+    fn note_failure<H: Host>(&self, result: Result<(), UpdateFailed>, host: &H) {
+        if let Err(failure) = result {
+            tollgate_core::telemetry::count_uncounted(host, Self::SECTION, failure);
+        }
+    }
+
+    /// The headers in which trusted callers say what a request costs are not for the upstream.
+    fn forward<H>(&self, x: &mut Exchange<'_, H>) {
+        for limit in &self.limits {
+            if let Some(name) = limit.cost_header()
+                && x.request.get(name).is_some()
+            {
+                x.edits.remove(name.to_owned());
+            }
+        }
+    }
+
+    fn api<H>(&self, x: &Exchange<'_, H>) -> &str {
+        x.api
+            .and_then(|api| self.apis.get(api.index()))
+            .map_or("", String::as_str)
+    }
+
+    /// The limits of a kind that are about this request.
+    fn applying<'a, H: Host>(
+        &'a self,
+        wanted: impl Fn(&Limit) -> bool + 'a,
+        x: &mut Exchange<'_, H>,
+    ) -> Result<Vec<(usize, &'a Limit)>, Box<Problem>> {
+        let mut applying = Vec::with_capacity(self.limits.len());
+        for (index, limit) in self
+            .limits
+            .iter()
+            .enumerate()
+            .filter(|(_, limit)| wanted(limit))
+        {
+            match limit.applies(x) {
+                Ok(true) => applying.push((index, limit)),
+                Ok(false) => {}
+                Err(ambiguous) => {
+                    let problem = Problem::new(&REQUEST_AMBIGUOUS, ambiguous.explanation());
+                    limit.mode.refuse(problem, x)?;
+                }
+            }
+        }
+        Ok(applying)
+    }
+
+    /// The seed of the clients' hashes: random, so that nobody can aim at a page, and shared by the
+    /// workers, so that they agree. It is made by whoever comes first.
+    fn seed<H: Host>(&self, host: &H) -> Result<&Seed, UpdateFailed> {
+        if let Some(seed) = self.seed.get() {
+            return Ok(seed);
+        }
+        let mut random = [0; 16];
+        host.fill_random(&mut random);
+        let agreed = update(host, "tollgate/seed", 8, |bytes| {
+            match bytes.and_then(|bytes| <[u8; 16]>::try_from(bytes).ok()) {
+                Some(known) => Update::Keep(known),
+                None => Update::Write(random.to_vec(), random),
+            }
+        })?;
+        Ok(self.seed.get_or_init(|| Seed::from_bytes(agreed)))
+    }
+}
+
+/// Whether a limit counts all requests, before it is known who calls.
+fn is_shield(limit: &Limit) -> bool {
+    limit.count == Count::All
+}
+
+#[cfg(test)]
+mod tests;
