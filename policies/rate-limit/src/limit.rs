@@ -207,11 +207,11 @@ fn compile_kind(
 ) -> Result<Kind, Rejected> {
     match (config.rate, config.concurrent) {
         (None, None) => {
-            return Err(errors.add(path, "limits nothing: add a rate, or concurrent"));
+            Err(errors.add(path, "limits nothing: add a rate, or concurrent"))
         }
         (Some(_), Some(_)) => {
             let message = "has a rate and concurrent: make two limits of it";
-            return Err(errors.add(path, message));
+            Err(errors.add(path, message))
         }
         (None, Some(most)) => compile_concurrency(config, most.0, path, errors),
         (Some(rate), None) => {
