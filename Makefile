@@ -64,17 +64,19 @@ e2e: envoy dist test-plugins ## Run the tests against a real Envoy alone
 
 # Without the remapping, the plugins would hold the path of the builder's home, and so differ from
 # builder to builder.
+build_wasm = CARGO_TARGET_WASM32_WASIP1_RUSTFLAGS="--remap-path-prefix=$${CARGO_HOME:-$$HOME/.cargo}=/cargo" \
+	cargo build --release $(WASM)
+
 build: setup ## Build the plugins
 	$(say) 'Building the plugins'
-	@CARGO_TARGET_WASM32_WASIP1_RUSTFLAGS="--remap-path-prefix=$${CARGO_HOME:-$$HOME/.cargo}=/cargo" \
-		cargo build --release $(WASM) -p '*-filter'
+	@$(build_wasm) -p '*-filter'
 
 dist: build ## Build the plugins and package them into dist/
 	$(say) 'Packaging the plugins into dist/'
 	@cargo run -p tollgate-dist -- "$$CARGO_TARGET_DIR/wasm32-wasip1/release" dist $(PLUGINS)
 
 test-plugins: setup
-	@cargo build --release $(WASM) -p '*-test-plugin'
+	@$(build_wasm) -p '*-test-plugin'
 
 envoy: setup ## Fetch the Envoy that the demo and the tests run, and print its path
 	@tools/fetch-envoy

@@ -11,9 +11,6 @@ use crate::listener::{ECHO_CLUSTER, Listener, merge};
 use crate::tls::Identity;
 use crate::upstream::EchoUpstream;
 
-/// Labels that plugins put in the names of their metrics, as `plan=.=gold;.;`.
-const LABELS: [&str; 6] = ["plan", "api", "consumer", "decision", "reason", "policy"];
-
 /// An Envoy to be started. See [`Envoy::builder`].
 #[derive(Clone, Debug)]
 pub struct EnvoyBuilder {
@@ -49,7 +46,7 @@ impl EnvoyBuilder {
             arguments: Vec::new(),
             clusters: Vec::new(),
             upstream: None,
-            labels: LABELS.map(str::to_owned).to_vec(),
+            labels: tollgate_core::telemetry::LABELS.map(str::to_owned).to_vec(),
             bootstrap: None,
             patches: Vec::new(),
         }

@@ -1,6 +1,7 @@
 //! A plugin is a chain of policies, joined at compile time, that judges one request after another.
 
 use std::borrow::Cow;
+use std::cell::OnceCell;
 
 use crate::apis::{ApiConfig, ApiTable, HostOptions};
 use crate::config::{ConfigErrors, Document, Rejected};
@@ -24,6 +25,9 @@ pub trait Policies: Sized {
 
     /// The names of their sections, appended to `names` in the order of the chain.
     fn sections(names: &mut Vec<&'static str>);
+
+    /// Whether one whose section the document has finds out who calls.
+    fn identify(document: &Document) -> bool;
 
     /// Compiles the sections that the document has.
     fn compile(document: &mut Document, cx: &mut Compile<'_>) -> Result<Self, Rejected>;
@@ -64,6 +68,10 @@ impl Policies for End {
 
     fn sections(_names: &mut Vec<&'static str>) {}
 
+    fn identify(_document: &Document) -> bool {
+        false
+    }
+
     fn compile(_document: &mut Document, _cx: &mut Compile<'_>) -> Result<Self, Rejected> {
         Ok(End)
     }
@@ -101,6 +109,10 @@ impl<P: Policy, R: Policies> Policies for Link<P, R> {
     fn sections(names: &mut Vec<&'static str>) {
         names.push(P::SECTION);
         R::sections(names);
+    }
+
+    fn identify(document: &Document) -> bool {
+        (P::IDENTIFIES && document.has(P::SECTION)) || R::identify(document)
     }
 
     fn compile(document: &mut Document, cx: &mut Compile<'_>) -> Result<Self, Rejected> {
@@ -240,6 +252,7 @@ impl<P: Policies> Chain<P> {
         };
         let mut cx = Compile {
             apis: &table,
+            identifies: P::identify(document),
             errors,
             environment,
         };
@@ -280,11 +293,13 @@ impl<P: Policies> Chain<P> {
             request,
             target: target.as_ref().unwrap_or(&unread),
             path: self.forwarded_path(&target, raw_path),
+            apis: &self.apis,
             api: None,
             facts: Facts::default(),
             edits: RequestEdits::default(),
             limits: Vec::new(),
             response: ResponseHeaders::default(),
+            client_address: OnceCell::new(),
         };
         let mut streams = P::Streams::default();
         let verdict = self
@@ -427,7 +442,9 @@ const CORE_SECTIONS: [&str; 5] = ["apis", "hosts", "paths", "limit_headers", "te
 fn unknown_section(plugin: &str, unknown: &str, sections: &[&str]) -> String {
     let own: Vec<&str> = CORE_SECTIONS.iter().chain(sections).copied().collect();
     let expected = crate::config::expected_one_of(unknown, &own);
+    let is_a_slip = expected.contains("did you mean");
     let elsewhere = match plugin {
+        _ if is_a_slip => String::new(),
         FULL_PLUGIN => String::new(),
         _ => format!(
             "; if this is a policy of another plugin, load {FULL_PLUGIN}, which has all, or {}.wasm",

@@ -459,6 +459,11 @@ impl Document {
         }
     }
 
+    /// Whether the document has the section `name`, and nobody has taken it yet.
+    pub fn has(&self, name: &str) -> bool {
+        self.sections.contains_key(name)
+    }
+
     /// Takes the section `name`, or nothing if the document has none. Its mistakes are recorded.
     pub fn take<T: deserr::Deserr<ConfigErrors>>(
         &mut self,

@@ -158,6 +158,15 @@ fn list(
 /// The largest integer of a structured field has 15 digits.
 const LARGEST_INTEGER: u64 = 999_999_999_999_999;
 
+/// The time in which an empty bucket fills, from the time in which one request comes back.
+///
+/// That one is rounded up to whole nanoseconds; rounding to milliseconds here keeps this from adding
+/// up to a second.
+pub fn filling_time(interval_ns: u64, burst: u32) -> Duration {
+    let nanos = interval_ns.saturating_mul(u64::from(burst));
+    Duration::from_millis(nanos.saturating_add(500_000) / 1_000_000)
+}
+
 /// Seconds, rounded up and at least 1: a client that comes back after them is not too early.
 pub fn whole_seconds(span: Duration) -> u64 {
     let started = u64::from(span.subsec_nanos() > 0);

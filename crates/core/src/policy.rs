@@ -1,6 +1,8 @@
 //! What a policy is: one concern of the gateway, as pure logic.
 
 use std::borrow::Cow;
+use std::cell::OnceCell;
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use crate::apis::{ApiId, ApiTable};
@@ -37,7 +39,7 @@ pub enum Step {
 }
 
 impl Step {
-    /// The steps after which the API of a request is known.
+    /// The steps in which the API of a request is known.
     pub(crate) const JUDGING: [Step; 7] = [
         Step::Shield,
         Step::Authenticate,
@@ -63,6 +65,9 @@ pub trait Policy: Sized {
 
     /// What it remembers of one request from step to step.
     type Stream: Default;
+
+    /// Whether it finds out who calls: a consumer, and a plan.
+    const IDENTIFIES: bool = false;
 
     /// The host's callbacks that it needs, beside the request headers.
     const CALLBACKS: Callbacks;
@@ -124,6 +129,8 @@ impl TargetUse {
 pub struct Compile<'a> {
     /// The APIs of the document.
     pub apis: &'a ApiTable,
+    /// Whether a policy of the document finds out who calls.
+    pub identifies: bool,
     /// Where mistakes are recorded.
     pub errors: &'a mut ConfigErrors,
     /// What the operator handed to the plugin beside the document.
@@ -209,7 +216,9 @@ pub struct Exchange<'a, H> {
     /// The `:path` that goes on: normalised, and without a credential once that was found. It also
     /// replaces the path of a request that is refused, so that no access log holds a credential.
     pub path: Cow<'a, [u8]>,
-    /// The API that the request is for, from [`Step::Authenticate`] on.
+    /// The APIs of the configuration.
+    pub apis: &'a ApiTable,
+    /// The API that the request is for, from [`Step::Shield`] on.
     pub api: Option<ApiId>,
     /// What the policies have found out so far.
     pub facts: Facts,
@@ -219,9 +228,24 @@ pub struct Exchange<'a, H> {
     pub limits: Vec<LimitStatus>,
     /// What every response to this request gets, whoever makes it.
     pub response: ResponseHeaders,
+    pub(crate) client_address: OnceCell<Option<IpAddr>>,
+}
+
+impl<H: Host> Exchange<'_, H> {
+    /// The address of the client as the host resolved it; asked for once, since it is dear.
+    pub fn client_address(&self) -> Option<IpAddr> {
+        *self
+            .client_address
+            .get_or_init(|| self.host.client_address())
+    }
 }
 
 impl<H> Exchange<'_, H> {
+    /// The name of the API that the request is for; empty if it is for none.
+    pub fn api_name(&self) -> &str {
+        self.api.map_or("", |api| self.apis.name(api))
+    }
+
     /// The request's method; empty if the host gave none.
     pub fn method(&self) -> &[u8] {
         self.request.get(":method").unwrap_or_default()

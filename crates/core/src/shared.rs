@@ -1,6 +1,25 @@
 //! Updating shared state by compare-and-swap, a bounded number of times.
 
+use deserr::Deserr;
+
+use crate::config::ConfigErrors;
 use crate::host::{Expected, Host, SharedSetError, SharedUnavailable};
+
+/// How often an entry is tried to be written while other workers write it too. With as many workers
+/// as a machine has, a second attempt is rare and a fourth unseen.
+pub const ATTEMPTS: u32 = 64;
+
+/// What happens to a request that can't be counted, because other workers keep changing the entry
+/// or the shared state is out of reach.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserr)]
+#[deserr(error = ConfigErrors, rename_all = lowercase)]
+pub enum OnContention {
+    /// It is refused with 503.
+    #[default]
+    Deny,
+    /// It passes without being charged.
+    Allow,
+}
 
 /// What to do with an entry after having looked at it.
 #[derive(Debug)]
@@ -18,6 +37,8 @@ pub enum UpdateFailed {
     Contended,
     /// The shared state cannot be reached.
     Unavailable,
+    /// There is no room for it.
+    Full,
 }
 
 /// Reads the entry `key`, lets `decide` look at it, and stores the result unless another worker

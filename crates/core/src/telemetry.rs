@@ -228,11 +228,17 @@ fn count<S: Eq + Hash, H: Host>(
     }
 }
 
+/// The labels that metrics have. Envoy's configuration needs a stats tag for each.
+pub const LABELS: [&str; 8] = [
+    "decision", "reason", "plan", "api", "consumer", "limit", "policy", "cause",
+];
+
 /// Counts a request that a policy could not charge.
 pub fn count_uncounted<H: Host>(host: &H, policy: &str, failure: UpdateFailed) {
     let cause = match failure {
         UpdateFailed::Contended => "contended",
         UpdateFailed::Unavailable => "unavailable",
+        UpdateFailed::Full => "full",
     };
     let name = counter_name(
         "tollgate_uncounted_total",

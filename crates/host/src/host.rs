@@ -146,7 +146,7 @@ impl RandomPool {
             }
             let used = block.used;
             if let Some(random) = block.bytes.get_mut(used) {
-                *byte = std::mem::take(random);
+                *byte = *random;
             }
             block.used = used.saturating_add(1);
         }

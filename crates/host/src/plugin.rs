@@ -93,6 +93,7 @@ impl<P: Policies> HttpContext for Stream<P> {
     fn on_http_request_headers(&mut self, _count: usize, _end_of_stream: bool) -> Action {
         // Envoy creates no stream on a plugin whose configuration it has refused.
         let Some(chain) = self.chain.clone() else {
+            let _ = abi::send_local_response(503, "tollgate{unconfigured}", b"", b"", None);
             return Action::Pause;
         };
         let headers = abi::header_map(MapKind::Request).map(Headers::from_wire);

@@ -50,6 +50,7 @@ pub struct Process {
 
 #[derive(Default)]
 struct State {
+    workers: u64,
     data: HashMap<String, (Vec<u8>, NonZeroU32)>,
     writes: u32,
     counters: Vec<(String, u64)>,
@@ -74,9 +75,16 @@ impl Process {
             filter_state: RefCell::default(),
             log: RefCell::default(),
             faults: RefCell::default(),
-            random: Cell::new(0),
+            random: Cell::new(self.next_worker() << 32),
             calls: Cell::new(0),
         }
+    }
+
+    /// Numbers the workers, so that each draws random numbers of its own.
+    fn next_worker(&self) -> u64 {
+        let mut state = self.state.lock().unwrap();
+        state.workers = state.workers.wrapping_add(1);
+        state.workers
     }
 
     /// The counters and their values, by their full names.

@@ -4,17 +4,16 @@ use std::time::Duration;
 
 use serde_json::json;
 use tollgate_core::host::Host;
-use tollgate_core::limit_headers::{LimitStatus, whole_seconds};
+use tollgate_core::limit_headers::{LimitStatus, filling_time, whole_seconds};
 use tollgate_core::policy::{Exchange, Mode, Policy as _, StepResult};
 use tollgate_core::problem::Problem;
-use tollgate_core::shared::UpdateFailed;
+use tollgate_core::shared::{OnContention, UpdateFailed};
 use tollgate_core::telemetry::count_uncounted;
 use tollgate_gcra::Bucket;
 use tollgate_rate_table::{
     Charged, Denied, LeaseSlot, Meter, NoLease, Page, PenaltyBucket, PenaltySlot, RateSlot,
 };
 
-use crate::config::OnContention;
 use crate::counters::Event;
 use crate::limit::{Kind, Limit};
 use crate::place::{Opened, Place};
@@ -73,12 +72,12 @@ impl RateLimit {
         stream: &mut Stream,
         x: &mut Exchange<'_, H>,
     ) -> StepResult {
-        // A request that shadow mode would have refused before would not have come here.
-        if x.facts.would_deny.is_some() {
-            return Ok(());
-        }
-        let is_rate =
-            |limit: &Limit| !is_shield(limit) && !matches!(limit.kind, Kind::Concurrency { .. });
+        let would_deny = x.facts.would_deny.is_some();
+        let is_rate = move |limit: &Limit| {
+            !is_shield(limit)
+                && !matches!(limit.kind, Kind::Concurrency { .. })
+                && is_due(limit, would_deny)
+        };
         let applying = self.applying(is_rate, x)?;
         let mut pending = Vec::with_capacity(applying.len());
         for (index, limit) in applying {
@@ -87,7 +86,7 @@ impl RateLimit {
                 Err(failure) => uncounted(limit, failure, x)?,
             }
         }
-        self.refuse_if_any_does(&mut pending, x)?;
+        self.refuse_if_any_does(&mut pending, stream, x)?;
         for pending in pending {
             let (index, limit) = (pending.index, pending.limit);
             match charge(pending, x) {
@@ -114,16 +113,16 @@ impl RateLimit {
         stream: &mut Stream,
         x: &mut Exchange<'_, H>,
     ) -> StepResult {
-        if x.facts.would_deny.is_some() {
-            return Ok(());
-        }
-        let is_concurrency = |limit: &Limit| matches!(limit.kind, Kind::Concurrency { .. });
+        let would_deny = x.facts.would_deny.is_some();
+        let is_concurrency = move |limit: &Limit| {
+            matches!(limit.kind, Kind::Concurrency { .. }) && is_due(limit, would_deny)
+        };
         for (_, limit) in self.applying(is_concurrency, x)? {
             let Kind::Concurrency { most, lease_ns } = limit.kind else {
                 continue;
             };
             let place = match self.seed(x.host) {
-                Ok(seed) => limit.place(seed, self.api(x), x),
+                Ok(seed) => limit.place(seed, x),
                 Err(failure) => {
                     uncounted(limit, failure, x)?;
                     continue;
@@ -142,7 +141,7 @@ impl RateLimit {
                     stream.leases.push((place, lease));
                 }
                 Ok(Err(NoLease::Full { .. })) => refuse(limit, too_many_under_way(limit, x), x)?,
-                Ok(Err(NoLease::PageFull)) => uncounted(limit, UpdateFailed::Contended, x)?,
+                Ok(Err(NoLease::PageFull)) => uncounted(limit, UpdateFailed::Full, x)?,
                 Err(failure) => uncounted(limit, failure, x)?,
             }
         }
@@ -156,7 +155,7 @@ impl RateLimit {
         x: &Exchange<'_, H>,
     ) -> Result<Pending<'a>, UpdateFailed> {
         let seed = self.seed(x.host)?;
-        let place = limit.place(seed, self.api(x), x);
+        let place = limit.place(seed, x);
         let page = match limit.kind {
             Kind::Penalty(_) => OpenedPage::Penalty(place.open(x.host)?),
             // Concurrency limits have a step of their own and do not come here.
@@ -171,56 +170,93 @@ impl RateLimit {
         })
     }
 
-    /// Refuses the request if an enforced limit does not admit it, before any is charged. Denials
-    /// that count towards a block are counted; a limit in shadow mode only notes its own.
+    /// Refuses the request if an enforced limit does not admit it, before any is charged.
     fn refuse_if_any_does<H: Host>(
         &self,
         pending: &mut Vec<Pending<'_>>,
+        stream: &mut Stream,
         x: &mut Exchange<'_, H>,
     ) -> StepResult {
         let now = x.now.as_nanos();
+        let enforced = |waiting: &&Pending<'_>| waiting.limit.mode == Mode::Enforce;
         let mut refusals = Vec::new();
-        let mut statuses = Vec::new();
-        for waiting in pending.iter() {
-            let verdict = waiting.peek(now);
-            if waiting.limit.mode == Mode::Enforce {
-                statuses.extend(status(waiting.limit, verdict));
-                if !matches!(verdict, Verdict::Admitted { .. }) {
-                    refusals.push((waiting.limit, verdict));
-                }
+        for waiting in pending.iter().filter(enforced) {
+            let verdict = waiting.peek(now, waiting.cost);
+            if !matches!(verdict, Verdict::Admitted { .. }) {
+                refusals.push((waiting.limit, verdict));
             }
         }
         if refusals.is_empty() {
             return Ok(());
         }
-        x.limits.extend(statuses);
+        // Of the limits that would have admitted it, the client is told what is still there.
+        let standing = |waiting: &Pending<'_>| {
+            let verdict = match waiting.peek(now, waiting.cost) {
+                Verdict::Admitted { .. } => waiting.peek(now, 0),
+                refused => refused,
+            };
+            status(waiting.limit, verdict)
+        };
+        x.limits
+            .extend(pending.iter().filter(enforced).filter_map(standing));
         for waiting in pending.drain(..) {
-            let refused = !matches!(waiting.peek(now), Verdict::Admitted { .. });
-            let limit = waiting.limit;
-            if refused && limit.mode == Mode::Enforce {
-                if matches!(waiting.page, OpenedPage::Penalty(_)) {
-                    // Whether it is stored or not, the request is refused.
-                    let _ = charge(waiting, x);
-                }
-                limit
-                    .counters
-                    .count(x.host, limit.name.as_str(), Event::Denied);
+            let refused = !matches!(waiting.peek(now, waiting.cost), Verdict::Admitted { .. });
+            let (index, limit) = (waiting.index, waiting.limit);
+            if !refused || limit.mode == Mode::Shadow {
+                continue;
             }
+            // A denial may change the bucket: it may count towards a block, and one that the clock
+            // has left behind by stepping back is brought along. Whether that is stored or not, the
+            // request is refused. If another worker has given something back meanwhile it is
+            // charged instead, and gets that back.
+            if let Ok((Verdict::Admitted { .. }, (place, cost))) = charge(waiting, x) {
+                stream.charged.push(Charge {
+                    limit: index,
+                    place,
+                    cost,
+                });
+            }
+            limit
+                .counters
+                .count(x.host, limit.name.as_str(), Event::Denied);
         }
         Err(Box::new(too_many(&refusals, x)))
+    }
+
+    /// Gives back what a request was charged, and tells the client how it stands without it.
+    pub(crate) fn give_back<H: Host>(&self, charge: Charge, x: &mut Exchange<'_, H>) {
+        let Charge { limit, place, cost } = charge;
+        let Some(limit) = self.limits.get(limit) else {
+            return;
+        };
+        let standing = match &limit.kind {
+            Kind::Rate(bucket) => refund_page::<RateSlot, H>(&place, bucket, cost, x),
+            Kind::Penalty(bucket) => refund_page::<PenaltySlot, H>(&place, bucket, cost, x),
+            Kind::Concurrency { .. } => return,
+        };
+        match standing {
+            Ok(verdict) if limit.mode == Mode::Enforce => {
+                let told = x.limits.iter_mut().find(|told| told.name == limit.name);
+                if let (Some(told), Some(status)) = (told, status(limit, verdict)) {
+                    *told = status;
+                }
+            }
+            Ok(_) => {}
+            Err(failure) => count_uncounted(x.host, Self::SECTION, failure),
+        }
     }
 }
 
 impl Pending<'_> {
-    /// What the limit would say, without charging.
-    fn peek(&self, now: u64) -> Verdict {
+    /// What the limit would say of a request of this cost, without charging.
+    fn peek(&self, now: u64, cost: u32) -> Verdict {
         let client = self.place.client();
         match (&self.page, &self.limit.kind) {
             (OpenedPage::Rate(opened), Kind::Rate(bucket)) => {
-                RateSlot::verdict(opened.page.peek(bucket, client, now, self.cost))
+                RateSlot::verdict(opened.page.peek(bucket, client, now, cost))
             }
             (OpenedPage::Penalty(opened), Kind::Penalty(bucket)) => {
-                PenaltySlot::verdict(opened.page.peek(bucket, client, now, self.cost))
+                PenaltySlot::verdict(opened.page.peek(bucket, client, now, cost))
             }
             // A page is opened by the kind of its limit.
             _ => Verdict::Admitted {
@@ -229,6 +265,13 @@ impl Pending<'_> {
             },
         }
     }
+}
+
+/// Whether a limit has its say on a request. One that a policy in shadow mode would have refused
+/// before would not have come to those that are tried out; those that are enforced hold whatever
+/// others would do.
+fn is_due(limit: &Limit, would_deny: bool) -> bool {
+    limit.mode == Mode::Enforce || !would_deny
 }
 
 /// What a limit says of a request, once it was charged for it or not.
@@ -266,8 +309,15 @@ fn charge_page<S: Judge, H: Host>(
     cost: u32,
     x: &Exchange<'_, H>,
 ) -> Result<Verdict, UpdateFailed> {
-    let now = x.now.as_nanos();
     let (verdict, evicted) = place.update(x.host, Some(opened), |page: &mut Page<S>| {
+        // A denial is judged by a clock that was read after the page. By an earlier one it would
+        // take what another worker has charged since for a clock that has stepped back, and give
+        // back the difference.
+        let early = x.now.as_nanos();
+        let now = match page.peek(bucket, place.client(), early, cost) {
+            Ok(_) => early,
+            Err(_) => x.host.now().as_nanos(),
+        };
         let Charged {
             decision,
             evicted,
@@ -281,6 +331,24 @@ fn charge_page<S: Judge, H: Host>(
             .count(x.host, limit.name.as_str(), Event::Evicted);
     }
     Ok(verdict)
+}
+
+/// Gives back a charge and says how the client then stands.
+fn refund_page<S: Judge, H: Host>(
+    place: &Place,
+    bucket: &S::Limit,
+    cost: u32,
+    x: &Exchange<'_, H>,
+) -> Result<Verdict, UpdateFailed> {
+    place.update(x.host, None, |page: &mut Page<S>| {
+        // Read after the page, as for a denial.
+        let now = x.host.now().as_nanos();
+        let changed = page.refund(bucket, place.client(), now, cost);
+        (
+            changed,
+            S::verdict(page.peek(bucket, place.client(), now, 0)),
+        )
+    })
 }
 
 /// A kind of slot whose decisions can be told as a verdict.
@@ -383,7 +451,7 @@ fn status(limit: &Limit, verdict: Verdict) -> Option<LimitStatus> {
     Some(LimitStatus {
         name: limit.name.clone(),
         allowance: burst,
-        window: Duration::from_nanos(bucket.interval_ns().get().saturating_mul(burst)),
+        window: filling_time(bucket.interval_ns().get(), bucket.burst().get()),
         remaining: u64::from(remaining),
         reset: Duration::from_nanos(reset_ns),
     })
@@ -442,6 +510,11 @@ fn retry_after<H: Host>(limit: &Limit, wait: Duration, x: &Exchange<'_, H>) -> u
             Duration::from_millis(millis.unwrap_or_default())
         }
     };
-    let wait = wait.saturating_add(added);
-    whole_seconds(limit.retry_after.max.map_or(wait, |most| wait.min(most)))
+    let told = match limit.retry_after.max {
+        // All who wait for longer are told less than they need; they must not come back together.
+        Some(most) if wait >= most => most.saturating_sub(added),
+        Some(most) => wait.saturating_add(added).min(most),
+        None => wait.saturating_add(added),
+    };
+    whole_seconds(told)
 }

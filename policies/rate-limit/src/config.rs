@@ -9,6 +9,7 @@ use tollgate_core::headers::FieldName;
 use tollgate_core::name::Name;
 use tollgate_core::network::Network;
 use tollgate_core::policy::Mode;
+use tollgate_core::shared::OnContention;
 use tollgate_core::units::{Rate, Span};
 
 /// A limit: how much each client may do, and who is one client.
@@ -190,6 +191,11 @@ impl Deserr<ConfigErrors> for KeyPart {
                 ipv6_prefix: prefix("ipv6_prefix", prefixes.ipv6_prefix, 128),
             }
         });
+        for (field, name) in [("query", &object.query), ("cookie", &object.cookie)] {
+            if name.as_deref() == Some("") {
+                errors.add(format!("{path}.{field}"), "is empty, expected a name");
+            }
+        }
         let parts = [
             address,
             object.header.map(KeyPart::Header),
@@ -248,6 +254,13 @@ pub struct CostHeader {
     pub max: Positive,
 }
 
+impl CostConfig {
+    /// Whether every request costs 1, as it does where nothing is said.
+    pub(crate) fn is_one(&self) -> bool {
+        self.default == 1 && self.methods.is_empty() && self.header.is_none()
+    }
+}
+
 impl Default for CostConfig {
     fn default() -> Self {
         CostConfig {
@@ -274,7 +287,7 @@ impl Deserr<ConfigErrors> for CostConfig {
         value: Value<V>,
         location: ValuePointerRef<'_>,
     ) -> Result<Self, ConfigErrors> {
-        if matches!(value, Value::Integer(_)) {
+        if matches!(value, Value::Integer(_) | Value::NegativeInteger(_)) {
             let default = u32::deserialize_from_value(value, location)?;
             return Ok(CostConfig {
                 default,
@@ -317,15 +330,4 @@ pub struct PenaltyConfig {
     /// Within what time these refusals count together; `block_for` if absent.
     #[deserr(default)]
     pub within: Option<Span>,
-}
-
-/// What happens to a request that could not be counted.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserr)]
-#[deserr(error = ConfigErrors, rename_all = lowercase)]
-pub enum OnContention {
-    /// It is refused with 503.
-    #[default]
-    Deny,
-    /// It passes without being charged.
-    Allow,
 }

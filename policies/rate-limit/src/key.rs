@@ -60,20 +60,19 @@ impl Key {
         &self,
         seed: &Seed,
         limit: &str,
-        api: &str,
         x: &Exchange<'_, H>,
     ) -> ClientHash {
-        let values = self.parts.iter().map(|part| value(part, api, x));
+        let values = self.parts.iter().map(|part| value(part, x));
         seed.client(std::iter::once(limit.as_bytes().to_vec()).chain(values))
     }
 
     /// The names that make up the client of a bounded key, behind one another; no name has a space.
-    pub(crate) fn names<H>(&self, api: &str, x: &Exchange<'_, H>, key: &mut String) {
+    pub(crate) fn names<H>(&self, x: &Exchange<'_, H>, key: &mut String) {
         for part in &self.parts {
             let name = match part {
                 KeyPart::Consumer => x.facts.consumer.as_ref().map(|consumer| &*consumer.id),
                 KeyPart::Plan => x.facts.plan.as_ref().map(|plan| &*plan.name),
-                KeyPart::Api => Some(api),
+                KeyPart::Api => Some(x.api_name()),
                 _ => None,
             };
             key.push(' ');
@@ -82,13 +81,12 @@ impl Key {
     }
 }
 
-fn value<H: Host>(part: &KeyPart, api: &str, x: &Exchange<'_, H>) -> Vec<u8> {
+fn value<H: Host>(part: &KeyPart, x: &Exchange<'_, H>) -> Vec<u8> {
     match part {
         KeyPart::ClientAddress {
             ipv4_prefix,
             ipv6_prefix,
         } => x
-            .host
             .client_address()
             .map_or_else(Vec::new, |address| match address {
                 IpAddr::V4(address) => {
@@ -116,7 +114,7 @@ fn value<H: Host>(part: &KeyPart, api: &str, x: &Exchange<'_, H>) -> Vec<u8> {
             .as_ref()
             .map(|plan| plan.name.as_bytes().to_vec())
             .unwrap_or_default(),
-        KeyPart::Api => api.as_bytes().to_vec(),
+        KeyPart::Api => x.api_name().as_bytes().to_vec(),
         KeyPart::Route => x.host.route_name().unwrap_or_default().into_bytes(),
         KeyPart::Global => Vec::new(),
         KeyPart::Header(name) => first(x.request, name.as_str()),

@@ -24,19 +24,17 @@ use tollgate_core::host::Host;
 use tollgate_core::policy::{Callbacks, Compile, Exchange, Policy, Step, StepResult, TargetUse};
 use tollgate_core::problem::{Problem, REQUEST_AMBIGUOUS};
 use tollgate_core::shared::{Update, UpdateFailed, update};
-use tollgate_rate_table::{Lease, LeaseSlot, Page, PenaltySlot, RateSlot, Seed};
+use tollgate_rate_table::{Lease, LeaseSlot, Page, Seed};
 
 use config::Count;
 pub use config::LimitConfig;
-use limit::{Kind, Limit};
+use limit::Limit;
 use place::Place;
 
 /// The policy; see the crate's documentation.
 pub struct RateLimit {
     /// The most specific first.
     limits: Vec<Limit>,
-    /// The names of the APIs, by their ids.
-    apis: Vec<String>,
     seed: OnceCell<Seed>,
 }
 
@@ -89,7 +87,6 @@ impl Policy for RateLimit {
         verdict?;
         Ok(RateLimit {
             limits,
-            apis: cx.apis.iter().map(|(_, name)| name.to_owned()).collect(),
             seed: OnceCell::new(),
         })
     }
@@ -121,22 +118,8 @@ impl Policy for RateLimit {
     }
 
     fn undo<H: Host>(&self, stream: &mut Stream, x: &mut Exchange<'_, H>) {
-        let now = x.now.as_nanos();
-        for Charge { limit, place, cost } in stream.charged.drain(..) {
-            let refunded = match self.limits.get(limit).map(|limit| &limit.kind) {
-                Some(Kind::Rate(bucket)) => {
-                    place.update(x.host, None, |page: &mut Page<RateSlot>| {
-                        (page.refund(bucket, place.client(), now, cost), ())
-                    })
-                }
-                Some(Kind::Penalty(bucket)) => {
-                    place.update(x.host, None, |page: &mut Page<PenaltySlot>| {
-                        (page.refund(bucket, place.client(), now, cost), ())
-                    })
-                }
-                Some(Kind::Concurrency { .. }) | None => Ok(()),
-            };
-            self.note_failure(refunded, x.host);
+        for charge in stream.charged.drain(..) {
+            self.give_back(charge, x);
         }
         self.leave(stream, x.host);
     }
@@ -172,12 +155,6 @@ impl RateLimit {
                 x.edits.remove(name.to_owned());
             }
         }
-    }
-
-    fn api<H>(&self, x: &Exchange<'_, H>) -> &str {
-        x.api
-            .and_then(|api| self.apis.get(api.index()))
-            .map_or("", String::as_str)
     }
 
     /// The limits of a kind that are about this request.

@@ -5,15 +5,17 @@ use std::time::Duration;
 
 use tollgate_core::apis::{ApiConfig, ApiId, ApiTable};
 use tollgate_core::config::{ConfigErrors, Rejected};
+use tollgate_core::headers::FieldName;
 use tollgate_core::host::Host;
 use tollgate_core::limit_headers::LimitName;
 use tollgate_core::name::Name;
 use tollgate_core::policy::{Compile, Exchange, Mode};
+use tollgate_core::shared::OnContention;
 use tollgate_core::target::AmbiguousRequest;
 use tollgate_gcra::Bucket;
 use tollgate_rate_table::{PenaltyBucket, Seed, TableSize};
 
-use crate::config::{CostConfig, Count, ExemptConfig, LimitConfig, OnContention, PenaltyConfig};
+use crate::config::{CostConfig, Count, ExemptConfig, KeyPart, LimitConfig, PenaltyConfig};
 use crate::counters::Counters;
 use crate::key::Key;
 use crate::place::{Place, Places};
@@ -71,7 +73,7 @@ impl Limit {
         let path = format!("rate_limit[{index}]");
         let kind = compile_kind(&config, &path, cx.errors);
         let scope = compile_scope(&config, &path, cx);
-        let key = compile_key(&config, &path, cx.errors);
+        let key = compile_key(&config, &path, cx);
         let table = TableSize::for_clients(config.max_clients.0).map_err(|error| {
             cx.errors
                 .add(format!("{path}.max_clients"), error.to_string())
@@ -121,7 +123,7 @@ impl Limit {
             x.facts.consumer.as_ref().map(|consumer| &*consumer.id),
         ) || named(plans, x.facts.plan.as_ref().map(|plan| &*plan.name))
             || (!addresses.is_empty()
-                && x.host.client_address().is_some_and(|address| {
+                && x.client_address().is_some_and(|address| {
                     addresses.iter().any(|network| network.contains(address))
                 }))
     }
@@ -134,22 +136,24 @@ impl Limit {
             }
             Kind::Concurrency { .. } => return 1,
         };
-        let by_method = || {
-            let method = x.method();
-            let found = self
-                .cost
-                .methods
-                .iter()
-                .find(|(named, _)| named.as_str().as_bytes() == method);
-            found.map_or(self.cost.default, |(_, cost)| *cost)
+        let of_method = |method: &[u8]| {
+            let named = self.cost.methods.iter();
+            let mut found = named.filter(|(named, _)| named.as_str().as_bytes() == method);
+            found.next().map(|(_, cost)| *cost)
         };
+        // HEAD is GET without the body (RFC 9110 section 9.3.2), and as dear to who answers it.
+        let by_method = || match x.method() {
+            b"HEAD" => of_method(b"HEAD").or_else(|| of_method(b"GET")),
+            method => of_method(method),
+        };
+        let by_method = || by_method().unwrap_or(self.cost.default);
         self.cost_in_header(x).unwrap_or_else(by_method).min(burst)
     }
 
     fn cost_in_header<H: Host>(&self, x: &Exchange<'_, H>) -> Option<u32> {
         let header = self.cost.header.as_ref()?;
         let said: u32 = x.request.get_str(header.name.as_str())?.parse().ok()?;
-        let caller = x.host.client_address()?;
+        let caller = x.client_address()?;
         let believed = header.from.iter().any(|network| network.contains(caller));
         believed.then(|| said.min(header.max.0.get()))
     }
@@ -160,9 +164,9 @@ impl Limit {
     }
 
     /// Where the state of the request's client is kept.
-    pub(crate) fn place<H: Host>(&self, seed: &Seed, api: &str, x: &Exchange<'_, H>) -> Place {
-        let client = self.key.client(seed, self.name.as_str(), api, x);
-        self.places.of(client, |key| self.key.names(api, x, key))
+    pub(crate) fn place<H: Host>(&self, seed: &Seed, x: &Exchange<'_, H>) -> Place {
+        let client = self.key.client(seed, self.name.as_str(), x);
+        self.places.of(client, |key| self.key.names(x, key))
     }
 
     /// Whether host, method or path of a request decide on whether the limit is about it.
@@ -206,9 +210,7 @@ fn compile_kind(
     errors: &mut ConfigErrors,
 ) -> Result<Kind, Rejected> {
     match (config.rate, config.concurrent) {
-        (None, None) => {
-            Err(errors.add(path, "limits nothing: add a rate, or concurrent"))
-        }
+        (None, None) => Err(errors.add(path, "limits nothing: add a rate, or concurrent")),
         (Some(_), Some(_)) => {
             let message = "has a rate and concurrent: make two limits of it";
             Err(errors.add(path, message))
@@ -242,6 +244,7 @@ fn compile_concurrency(
         ("burst", config.burst.is_some()),
         ("smoothing", config.smoothing),
         ("on_exceed", config.on_exceed.is_some()),
+        ("cost", !config.cost.is_one()),
     ] {
         if given {
             verdict = Err(errors.add(format!("{path}.{field}"), "is for a rate only: remove it"));
@@ -316,23 +319,36 @@ fn compile_penalty(
     })
 }
 
-fn compile_key(
-    config: &LimitConfig,
-    path: &str,
-    errors: &mut ConfigErrors,
-) -> Result<Key, Rejected> {
+fn compile_key(config: &LimitConfig, path: &str, cx: &mut Compile<'_>) -> Result<Key, Rejected> {
     if config.key.0.is_empty() {
         let message = "is empty: write global for one bucket that all share";
-        return Err(errors.add(format!("{path}.key"), message));
+        return Err(cx.errors.add(format!("{path}.key"), message));
     }
     let key = Key::new(config.key.0.clone());
+    let mut verdict = Ok(());
+    let unnamed = config.key.0.iter().any(|part| match part {
+        KeyPart::Query(name) => name.is_empty(),
+        // A cookie's name is a token, as a header's is (RFC 6265 section 4.1.1).
+        KeyPart::Cookie(name) => name.parse::<FieldName>().is_err(),
+        _ => false,
+    });
+    if unnamed {
+        let message = "has a query parameter or cookie whose name none can have";
+        verdict = Err(cx.errors.add(format!("{path}.key"), message));
+    }
     let exempts = !config.exempt.consumers.is_empty() || !config.exempt.plans.is_empty();
-    if config.count == Count::All && (key.needs_identity() || exempts) {
+    let needs_identity = key.needs_identity() || exempts;
+    if needs_identity && config.count == Count::All {
         let message = "all requests are counted before it is known who calls, so key and exempt \
                        can't name consumers or plans: count: admitted, or another key";
-        return Err(errors.add(format!("{path}.count"), message));
+        verdict = Err(cx.errors.add(format!("{path}.count"), message));
     }
-    Ok(key)
+    if needs_identity && !cx.identifies {
+        let message = "consumers or plans are named in key or exempt, but nothing finds out who \
+                       calls: add the section usage_plan, or use another key";
+        verdict = Err(cx.errors.add(path, message));
+    }
+    verdict.map(|()| key)
 }
 
 fn compile_scope(
@@ -340,7 +356,14 @@ fn compile_scope(
     path: &str,
     cx: &mut Compile<'_>,
 ) -> Result<Scope, Rejected> {
+    let is_empty = |field: &str, errors: &mut ConfigErrors| {
+        let message = "is empty: leave it out for a limit on all requests";
+        errors.add(format!("{path}.{field}"), message)
+    };
     let apis = config.apis.as_ref().map(|names| {
+        if names.is_empty() {
+            return Err(is_empty("apis", cx.errors));
+        }
         let found = names.iter().enumerate().map(|(index, name)| {
             cx.apis
                 .resolve(name.as_str(), format!("{path}.apis[{index}]"), cx.errors)
@@ -350,6 +373,9 @@ fn compile_scope(
         found.into_iter().collect::<Result<Vec<ApiId>, Rejected>>()
     });
     let matches = config.matches.clone().map(|matches| {
+        if matches.0.is_empty() {
+            return Err(is_empty("match", cx.errors));
+        }
         let api = ApiConfig {
             name: "match".to_owned(),
             matches,

@@ -2,14 +2,10 @@
 
 use tollgate_core::host::{Expected, Host, SharedUnavailable};
 use tollgate_core::policy::Mode;
-use tollgate_core::shared::{Update, UpdateFailed, update};
+use tollgate_core::shared::{ATTEMPTS, Update, UpdateFailed, update};
 use tollgate_rate_table::{ClientHash, Page, Slot, TableSize};
 
 use crate::key::Key;
-
-/// How often a page is tried to be written while other workers write it too. A page is shared by
-/// its clients, so this is asked for a little more often than for a record of one.
-const ATTEMPTS: u32 = 64;
 
 /// The entries of a limit.
 pub(crate) struct Places {

@@ -1,55 +1,159 @@
+#![allow(
+    clippy::arithmetic_side_effects,
+    reason = "a test that overflows fails, as it should"
+)]
+
+mod charging;
+mod concurrency;
+mod configuration;
+mod costs;
+mod flood;
+mod keys;
+mod model;
+mod penalty;
+mod races;
+mod scope;
+mod shadow;
+mod telling;
+mod threads;
+
 use std::net::IpAddr;
 use std::time::Duration;
 
 use serde_json::{Value, json};
+use sha2::{Digest as _, Sha256};
+use tollgate_core::chain::Policies;
+use tollgate_core::time::Timestamp;
 use tollgate_testkit::{Gateway, Reply, Request};
+use tollgate_usage_plan::UsagePlan;
 
 use super::*;
 
-type Plugin = Gateway<tollgate_core::chain!(RateLimit)>;
+type Alone = tollgate_core::chain!(RateLimit, Nobody);
 
-fn gateway(limits: Value) -> Plugin {
-    let config = json!({ "rate_limit": limits });
-    Plugin::start(&config).unwrap_or_else(|errors| panic!("{errors}"))
+/// Stands for a policy that finds out who calls, and never does.
+struct Nobody;
+
+#[derive(deserr::Deserr)]
+#[deserr(error = tollgate_core::config::ConfigErrors)]
+struct NobodyConfig {}
+
+impl Policy for Nobody {
+    const SECTION: &'static str = "nobody";
+    const CALLBACKS: Callbacks = Callbacks::REQUEST_HEADERS;
+    const IDENTIFIES: bool = true;
+    type Section = NobodyConfig;
+    type Stream = ();
+
+    fn compile(NobodyConfig {}: NobodyConfig, _: &mut Compile<'_>) -> Result<Self, Rejected> {
+        Ok(Nobody)
+    }
+
+    fn step<H: Host>(&self, _: Step, (): &mut (), _: &mut Exchange<'_, H>) -> StepResult {
+        Ok(())
+    }
 }
 
-fn from(gateway: &Plugin, address: &str) -> Reply {
-    gateway
-        .host
-        .client_address
-        .set(Some(address.parse::<IpAddr>().unwrap()));
+type WithPlans = tollgate_core::chain!(RateLimit, UsagePlan);
+
+fn start<P: Policies>(config: &Value) -> Gateway<P> {
+    Gateway::start(config).unwrap_or_else(|errors| panic!("{errors}"))
+}
+
+fn gateway(limits: Value) -> Gateway<Alone> {
+    start(&json!({ "rate_limit": limits, "nobody": {} }))
+}
+
+/// The same configuration on another worker of the process.
+fn another_worker<P: Policies, Q: Policies>(first: &Gateway<Q>, config: &Value) -> Gateway<P> {
+    Gateway::on(first.host.process.worker(), config).unwrap_or_else(|errors| panic!("{errors}"))
+}
+
+fn apis() -> Value {
+    json!([
+        { "name": "accounts-v1", "match": [{ "path": "/v1/accounts/**" }] },
+        { "name": "payments-v1", "match": [{ "path": "/v1/payments/**" }] },
+    ])
+}
+
+/// Limits before consumers `acme` and `bolt` on the plan `gold` and `cent` on `bronze`, whose keys
+/// are their names.
+fn with_plans(limits: Value, gold: Value) -> Value {
+    let consumer = |id: &str, plan: &str| {
+        let digest = Sha256::digest(id.as_bytes());
+        let sha256: String = digest.iter().map(|byte| format!("{byte:02x}")).collect();
+        json!({ "id": id, "plan": plan, "keys": [{ "sha256": sha256 }] })
+    };
+    json!({
+        "apis": apis(),
+        "rate_limit": limits,
+        "usage_plan": {
+            "plans": { "gold": gold, "bronze": {} },
+            "consumers": [
+                consumer("acme", "gold"),
+                consumer("bolt", "gold"),
+                consumer("cent", "bronze"),
+            ],
+        },
+    })
+}
+
+fn caller(key: &str) -> Request {
+    Request::get("/v1/accounts").header("x-api-key", key)
+}
+
+fn set_address<P: Policies>(gateway: &Gateway<P>, address: &str) {
+    let address: IpAddr = address.parse().unwrap();
+    gateway.host.client_address.set(Some(address));
+}
+
+fn from<P: Policies>(gateway: &Gateway<P>, address: &str) -> Reply {
+    set_address(gateway, address);
     gateway.send(Request::get("/"))
 }
 
-#[test]
-fn each_address_has_its_own_bucket() {
-    let gateway =
-        gateway(json!([{ "name": "per-address", "key": "client_address", "rate": "2/s" }]));
-    let statuses = |address: &str| [(); 3].map(|()| from(&gateway, address).status);
-    assert_eq!(statuses("192.0.2.1"), [200, 200, 429]);
-    assert_eq!(statuses("192.0.2.2"), [200, 200, 429]);
-    // Of IPv6, a client has a whole network.
-    assert_eq!(statuses("2001:db8::1"), [200, 200, 429]);
-    assert_eq!(from(&gateway, "2001:db8::2").status, 429);
-    assert_eq!(from(&gateway, "2001:db8:0:1::2").status, 200);
-    gateway.clock().advance(Duration::from_millis(500));
-    assert_eq!(statuses("192.0.2.1"), [200, 429, 429]);
+fn statuses<P: Policies>(gateway: &Gateway<P>, request: &Request, count: usize) -> Vec<u16> {
+    let send = || gateway.send(request.clone()).status;
+    std::iter::repeat_with(send).take(count).collect()
 }
 
-#[test]
-fn concurrency_is_given_back_when_the_stream_ends() {
-    let gateway =
-        gateway(json!([{ "name": "under-way", "key": "client_address", "concurrent": 2 }]));
-    let (first, open_first) = gateway.begin(Request::get("/"));
-    let (second, open_second) = gateway.begin(Request::get("/"));
-    assert_eq!((first.status, second.status), (200, 200));
-    let refused = gateway.send(Request::get("/"));
-    assert_eq!(
-        (refused.status, refused.kind().as_str()),
-        (429, "concurrency-limited")
-    );
-    gateway.end(open_first);
-    assert_eq!(gateway.send(Request::get("/")).status, 200);
-    gateway.end(open_second);
-    assert_eq!(gateway.send(Request::get("/")).status, 200);
+fn pass<P: Policies>(gateway: &Gateway<P>, seconds: f64) {
+    gateway.clock().advance(Duration::from_secs_f64(seconds));
+}
+
+fn step_back<P: Policies>(gateway: &Gateway<P>, seconds: u64) {
+    let then = gateway.clock().now().as_nanos() - seconds * 1_000_000_000;
+    gateway.clock().set(Timestamp::from_nanos(then));
+}
+
+/// What `RateLimit` says is left of a limit; `None` where it does not tell of it.
+fn left(reply: &Reply, limit: &str) -> Option<u64> {
+    let field = reply.header("ratelimit")?;
+    let item = format!("\"{limit}\";r=");
+    let (_, behind) = field.split_once(&item)?;
+    behind.split(';').next()?.parse().ok()
+}
+
+fn retry_after(reply: &Reply) -> u64 {
+    reply.header("retry-after").unwrap().parse().unwrap()
+}
+
+fn violated(reply: &Reply) -> Vec<String> {
+    let problem = reply.problem();
+    let names = problem["violated-policies"].as_array().unwrap();
+    names
+        .iter()
+        .map(|name| name.as_str().unwrap().to_owned())
+        .collect()
+}
+
+/// How often a limit has decided so.
+fn decided<P: Policies>(gateway: &Gateway<P>, limit: &str, decision: &str) -> u64 {
+    let name = format!("limit=.={limit};.;decision=.={decision};.;tollgate_limit_requests_total");
+    counter(gateway, &name)
+}
+
+fn counter<P: Policies>(gateway: &Gateway<P>, name: &str) -> u64 {
+    let counters = gateway.host.process.counters();
+    counters.get(name).copied().unwrap_or_default()
 }

@@ -84,17 +84,16 @@ impl RequestId {
         let kept = id::is_well_formed(id, self.config.accept.max_length)
             && match self.config.authority {
                 Authority::Envoy => true,
-                Authority::Tollgate => self.trusts_client(x.host),
+                Authority::Tollgate => self.trusts_client(x),
             };
         kept.then_some(id)
     }
 
-    fn trusts_client<H: Host>(&self, host: &H) -> bool {
+    fn trusts_client<H: Host>(&self, x: &Exchange<'_, H>) -> bool {
         let trusted = &self.config.accept.from;
         // The address costs a call of the host, so it is asked for only where it can matter.
         !trusted.is_empty()
-            && host
-                .client_address()
+            && x.client_address()
                 .is_some_and(|client| trusted.iter().any(|network| network.contains(client)))
     }
 

@@ -9,6 +9,7 @@ use tollgate_core::config::{ConfigErrors, OneOrMany, Positive, Table, parse_text
 use tollgate_core::headers::FieldName;
 use tollgate_core::name::Name;
 use tollgate_core::policy::Mode;
+use tollgate_core::shared::OnContention;
 use tollgate_core::time::Instant3339;
 use tollgate_core::units::{Rate, Span};
 
@@ -335,15 +336,4 @@ impl Default for IdentityConfig {
             prefix: FieldName::from_static("x-consumer-"),
         }
     }
-}
-
-/// What happens to a request whose consumer's record could not be updated.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserr)]
-#[deserr(error = ConfigErrors, rename_all = lowercase)]
-pub enum OnContention {
-    /// It is refused with 503.
-    #[default]
-    Deny,
-    /// It passes without being charged.
-    Allow,
 }

@@ -36,21 +36,17 @@ use tollgate_core::policy::{
     TargetUse,
 };
 use tollgate_core::problem::{Kind, Problem, REQUEST_AMBIGUOUS};
-use tollgate_core::shared::{Update, UpdateFailed, update};
+use tollgate_core::shared::{ATTEMPTS, OnContention, Update, UpdateFailed, update};
 use tollgate_core::telemetry::count_uncounted;
 
+use config::KeyConfig;
 pub use config::UsagePlanConfig;
-use config::{KeyConfig, OnContention};
 use credential::{Places, Presented};
 use keys::{Keys, Validity};
 use meter::{Charge, Exhausted, Limits, Refusal};
 use plan::{Plan, Throttle};
 use problems::*;
 use record::Record;
-
-/// How often a record is tried to be written while other workers write it too. With as many
-/// workers as a machine has, a second attempt is rare and a fourth unseen.
-const ATTEMPTS: u32 = 64;
 
 /// The policy; see the crate's documentation.
 pub struct UsagePlan {
@@ -100,6 +96,7 @@ impl Policy for UsagePlan {
     const CALLBACKS: Callbacks = Callbacks::REQUEST_HEADERS
         .union(Callbacks::REQUEST_TRAILERS)
         .union(Callbacks::RESPONSE_HEADERS);
+    const IDENTIFIES: bool = true;
     type Section = UsagePlanConfig;
     type Stream = Stream;
 
@@ -212,9 +209,11 @@ impl UsagePlan {
         else {
             return Ok(());
         };
-        // In shadow mode a request may come here that would have been refused before. It is charged
-        // nothing, as it would not have been.
-        if !plan.is_limited() || x.facts.would_deny.is_some() {
+        // A request may come here that shadow mode would have refused before. A plan that is only
+        // tried out too charges it nothing, as it would not have been charged; one that is enforced
+        // charges what is real.
+        let would_not_come = self.mode == Mode::Shadow && x.facts.would_deny.is_some();
+        if !plan.is_limited() || would_not_come {
             return Ok(());
         }
         let throttles = match throttles(plan, x) {

@@ -1,13 +1,13 @@
 //! A plan, compiled: what it allows and the limits that it sets.
 
-use std::num::{NonZeroU32, NonZeroU64};
+use std::num::NonZeroU64;
 use std::sync::Arc;
 use std::time::Duration;
 
 use tollgate_calendar::{Calendar, Settings};
 use tollgate_core::apis::{ApiId, ApiTable, PatternTable};
 use tollgate_core::config::{ConfigErrors, Positive, Rejected, key_path, quote};
-use tollgate_core::limit_headers::LimitName;
+use tollgate_core::limit_headers::{LimitName, filling_time};
 use tollgate_core::name::Name;
 use tollgate_core::policy::Plan as PlanFact;
 use tollgate_core::target::LetterCase;
@@ -55,6 +55,9 @@ pub(crate) struct Quota {
     pub(crate) offset: u64,
     pub(crate) calendar: Calendar,
 }
+
+/// The name of a plan's own bucket.
+const THROTTLE: &str = "throttle";
 
 /// A record counts its buckets in a byte; a plan with more is a mistake anyway.
 const MOST_METHODS: usize = 100;
@@ -146,7 +149,7 @@ fn compile_throttle(
     errors: &mut ConfigErrors,
 ) -> Result<(Throttle, PatternTable<MethodThrottle>), Rejected> {
     let path = format!("{path}.throttle");
-    let throttle = compile_bucket(&config.bucket, "throttle", &path, errors);
+    let throttle = compile_bucket(&config.bucket, THROTTLE, &path, errors);
     let mut methods = Vec::with_capacity(config.methods.len());
     let mut verdict = Ok(());
     if config.methods.len() > MOST_METHODS {
@@ -218,19 +221,10 @@ fn compile_bucket(
     let name = LimitName::new(name).map_err(|error| errors.add(path, error.to_string()))?;
     Ok(Throttle {
         id: LimitId::of(name.as_str()),
-        window: window(&bucket, burst),
+        window: filling_time(bucket.interval_ns().get(), burst.get()),
         name,
         bucket,
     })
-}
-
-fn window(bucket: &Bucket, burst: NonZeroU32) -> Duration {
-    Duration::from_nanos(
-        bucket
-            .interval_ns()
-            .get()
-            .saturating_mul(u64::from(burst.get())),
-    )
 }
 
 fn compile_quotas(
@@ -253,6 +247,10 @@ fn compile_quotas(
             _ => format!("{path}.quota[{index}]"),
         };
         match compile_quota(config, &place, errors) {
+            Ok(quota) if quota.name.as_str() == THROTTLE => {
+                let message = "is the name of the plan's throttle: choose another";
+                verdict = Err(errors.add(format!("{place}.name"), message));
+            }
             Ok(quota)
                 if quotas
                     .iter()

@@ -33,4 +33,8 @@ impl Policy for Trap {
     }
 }
 
-tollgate_host::plugin!("trap.wasm": Trap, tollgate_usage_plan::UsagePlan);
+tollgate_host::plugin!("trap.wasm":
+    Trap,
+    tollgate_rate_limit::RateLimit,
+    tollgate_usage_plan::UsagePlan,
+);

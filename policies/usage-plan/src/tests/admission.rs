@@ -373,6 +373,45 @@ fn in_shadow_mode_nothing_is_refused_and_everything_counted() {
 }
 
 #[test]
+fn another_policy_in_shadow_mode_takes_nothing_away() {
+    // Would-be refusals of one policy must not keep another from counting what is real.
+    let plan = json!({ "quota": { "limit": 3, "period": "day" } });
+    let config = json!({
+        "usage_plan": config(plan, json!({}))["usage_plan"],
+        "refuse_all": {},
+    });
+    let gateway = Gateway::<tollgate_core::chain!(RefuseAllInShadow, UsagePlan)>::start(&config);
+    let gateway = gateway.unwrap_or_else(|errors| panic!("{errors}"));
+    let statuses = [(); 5].map(|()| gateway.send(acme("/v1/accounts")).status);
+    assert_eq!(statuses, [200, 200, 200, 429, 429]);
+}
+
+/// A policy in shadow mode that would refuse every request.
+struct RefuseAllInShadow;
+
+#[derive(deserr::Deserr)]
+#[deserr(error = tollgate_core::config::ConfigErrors)]
+struct RefuseAllConfig {}
+
+impl Policy for RefuseAllInShadow {
+    const SECTION: &'static str = "refuse_all";
+    const CALLBACKS: Callbacks = Callbacks::REQUEST_HEADERS;
+    type Section = RefuseAllConfig;
+    type Stream = ();
+
+    fn compile(RefuseAllConfig {}: RefuseAllConfig, _: &mut Compile<'_>) -> Result<Self, Rejected> {
+        Ok(RefuseAllInShadow)
+    }
+
+    fn step<H: Host>(&self, step: Step, (): &mut (), x: &mut Exchange<'_, H>) -> StepResult {
+        match step {
+            Step::Shield => Mode::Shadow.refuse(Problem::new(&API_KEY_UNKNOWN, "No."), x),
+            _ => Ok(()),
+        }
+    }
+}
+
+#[test]
 fn shadow_mode_charges_what_enforcing_would_and_nobody_else() {
     let plan = json!({ "apis": ["accounts-v1"], "quota": { "limit": 2, "period": "day" } });
     let enforcing = start(&config(plan.clone(), json!({})));
@@ -500,16 +539,28 @@ fn a_grpc_call_is_told_in_its_own_terms() {
 
 proptest! {
     #[test]
-    fn no_request_makes_it_panic_or_lets_a_key_through(
-        headers in proptest::collection::vec(("(x-api-key|cookie|x-consumer-id|a)", proptest::collection::vec(any::<u8>(), 0..30)), 0..6),
-        path in "\\PC{0,40}",
-        method in "[A-Z]{0,7}",
+    fn whatever_arrives_only_what_the_plan_includes_reaches_the_upstream(
+        headers in proptest::collection::vec(("(x-api-key|cookie|x-consumer-id|x_consumer.id|a)", proptest::collection::vec(any::<u8>(), 0..30)), 0..4),
+        path in "(/v1/accounts|/v1/payments|)/\\PC{0,20}|(/\\.{0,3}|/v1|/%2[ef]|/accounts|/payments|;){0,6}(\\?\\PC{0,10})?",
+        method in "GET|POST|[A-Za-z]{0,7}",
+        known: bool,
     ) {
         let config = config(
-            json!({ "apis": ["accounts-v1"], "throttle": { "rate": "1/s", "methods": { "GET /v1/**": "1/s" } } }),
+            json!({ "apis": ["accounts-v1"], "throttle": { "rate": "9/s", "methods": { "GET /v1/**": "5/s" } } }),
             json!({ "key": { "header": "x-api-key", "query": "api_key", "cookie": "key" } }),
         );
         let request = headers.iter().fold(Request::new(&method, &path), |request, (name, value)| request.header(name, value));
-        prop_assert!(start(&config).send(request).status >= 400);
+        let request = if known { request.header("x-api-key", "acme-key") } else { request };
+        let reply = start(&config).send(request);
+        prop_assert!(known || reply.status >= 400);
+        if let Some(upstream) = reply.upstream {
+            let path = upstream.header(":path").unwrap();
+            let path = path.split('?').next().unwrap();
+            prop_assert!(path == "/v1/accounts" || path.starts_with("/v1/accounts/"), "{}", path);
+            prop_assert!(!path.contains("/..") && !path.contains("//"), "{}", path);
+            prop_assert_eq!(upstream.all("x-api-key"), Vec::<String>::new());
+            prop_assert_eq!(upstream.all("x_consumer.id"), Vec::<String>::new());
+            prop_assert_eq!(upstream.header("x-consumer-id"), Some("acme".to_owned()));
+        }
     }
 }
