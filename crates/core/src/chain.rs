@@ -15,7 +15,7 @@ use crate::problem::{GATEWAY_FAULT, LocalReply, Problem, REQUEST_AMBIGUOUS, Rend
 use crate::target::{AmbiguousRequest, PathOptions, RequestTarget};
 use crate::telemetry::{Decision, Telemetry, TelemetryConfig};
 
-/// Policies one after the other; built by [`chain!`](crate::chain).
+/// Policies one after the other; built by [`chain!`](macro@crate::chain).
 pub trait Policies: Sized {
     /// What they remember of one request.
     type Streams: Default;
@@ -409,7 +409,13 @@ impl<P: Policies> Chain<P> {
         };
         self.telemetry
             .record(x.host, &self.apis, x.api, &x.facts, decision);
-        limit_headers::set(&self.limit_headers, &x.limits, &mut x.response);
+        let cross_origin = x.request.get("origin").is_some();
+        limit_headers::set(
+            &self.limit_headers,
+            &x.limits,
+            cross_origin,
+            &mut x.response,
+        );
         if *x.path != *raw_path {
             x.edits.set(":path", x.path);
         }

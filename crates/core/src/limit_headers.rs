@@ -98,8 +98,23 @@ pub struct LimitStatus {
 pub(crate) fn set(
     config: &LimitHeadersConfig,
     limits: &[LimitStatus],
+    cross_origin: bool,
     response: &mut ResponseHeaders,
 ) {
+    if cross_origin && !limits.is_empty() {
+        // A script of another origin sees only what is named here (Fetch section 3.2.6).
+        for (told, names) in [
+            (config.standard, "RateLimit, RateLimit-Policy, Retry-After"),
+            (
+                config.legacy,
+                "X-RateLimit-Limit, X-RateLimit-Remaining, X-RateLimit-Reset",
+            ),
+        ] {
+            if told {
+                response.join("access-control-expose-headers", names);
+            }
+        }
+    }
     if config.standard && !limits.is_empty() {
         // The upstream may have limits of its own, and must not seem to have none.
         response.join(
@@ -195,7 +210,7 @@ mod tests {
 
     fn headers(config: &LimitHeadersConfig, limits: &[LimitStatus]) -> Vec<(String, String)> {
         let mut response = ResponseHeaders::default();
-        set(config, limits, &mut response);
+        set(config, limits, false, &mut response);
         response
             .iter()
             .map(|header| (header.name.to_string(), header.value.clone()))
@@ -274,6 +289,33 @@ mod tests {
             .map(|(n, v)| (n.to_string(), v.to_string()))
             .collect();
         assert_eq!(headers(&config, &limits), expected);
+    }
+
+    #[test]
+    fn scripts_of_other_origins_may_read_them() {
+        let limits = [status("a", 10, 1, 0, 200)];
+        let exposed = |standard, legacy, limits: &[LimitStatus]| {
+            let mut response = ResponseHeaders::default();
+            set(
+                &LimitHeadersConfig { standard, legacy },
+                limits,
+                true,
+                &mut response,
+            );
+            let exposed = response
+                .iter()
+                .filter(|h| h.name == "access-control-expose-headers");
+            exposed
+                .map(|header| header.value.clone())
+                .collect::<Vec<_>>()
+        };
+        assert_eq!(
+            exposed(true, false, &limits),
+            ["RateLimit, RateLimit-Policy, Retry-After"]
+        );
+        assert_eq!(exposed(true, true, &limits).len(), 2);
+        assert!(exposed(true, true, &[]).is_empty());
+        assert!(exposed(false, false, &limits).is_empty());
     }
 
     #[test]

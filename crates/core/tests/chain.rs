@@ -1,5 +1,11 @@
 //! The chain, with policies made for the test, on the in-memory host.
 
+#![allow(
+    clippy::panic,
+    clippy::expect_used,
+    reason = "that is how a test fails"
+)]
+
 use std::cell::RefCell;
 
 use deserr::Deserr;

@@ -225,8 +225,10 @@ impl UsagePlan {
             quotas: &plan.quotas,
             since: consumer.since,
         };
-        let now = x.now;
         let charged = update(x.host, &consumer.record, ATTEMPTS, |bytes| {
+            // Read after the record: one that another worker has charged meanwhile must not look as
+            // if the clock had stepped back.
+            let now = x.host.now();
             let mut record = Record::read(bytes.as_deref());
             let charge = meter::charge(&mut record, &limits, now);
             let statuses = meter::statuses(&record, &limits, now);
