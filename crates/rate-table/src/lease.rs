@@ -179,7 +179,7 @@ impl Slot for LeaseSlot {
     const KIND: u8 = 3;
 
     type Words = [u64; 2];
-    /// Those of [`PageClock`].
+    /// Those of `PageClock`.
     type Common = [u64; 2];
 
     fn from_words([epoch, counts]: [u64; 2]) -> Self {
