@@ -29,6 +29,12 @@ pub struct RegisteredType {
     pub title: &'static str,
 }
 
+/// A limit is used up (draft-ietf-httpapi-ratelimit-headers-11, "Problem Types").
+pub const QUOTA_EXCEEDED_TYPE: RegisteredType = RegisteredType {
+    uri: "https://iana.org/assignments/http-problem-types#quota-exceeded",
+    title: "Request cannot be satisfied as assigned quota has been exceeded",
+};
+
 /// The request's target can be read in more than one way, so no rule can safely be applied to it.
 pub static REQUEST_AMBIGUOUS: Kind = Kind {
     name: "request-ambiguous",

@@ -163,7 +163,8 @@ impl RateLimit {
         wanted: impl Fn(&Limit) -> bool + 'a,
         x: &mut Exchange<'_, H>,
     ) -> Result<Vec<(usize, &'a Limit)>, Box<Problem>> {
-        let mut applying = Vec::with_capacity(self.limits.len());
+        // Mostly no limit of a step is about a request; then nothing is allocated.
+        let mut applying = Vec::new();
         for (index, limit) in self
             .limits
             .iter()

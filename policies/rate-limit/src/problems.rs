@@ -1,18 +1,18 @@
 //! The refusals of this policy.
 
-use tollgate_core::problem::{Kind, RegisteredType};
+use tollgate_core::problem::{Kind, QUOTA_EXCEEDED_TYPE, RegisteredType};
 
 /// The client calls faster than a limit allows.
 pub static RATE_LIMITED: Kind = Kind {
     name: "rate-limited",
     status: 429,
-    registered: Some(QUOTA_EXCEEDED),
+    registered: Some(QUOTA_EXCEEDED_TYPE),
 };
 /// The client has as many requests under way as a limit allows.
 pub static CONCURRENCY_LIMITED: Kind = Kind {
     name: "concurrency-limited",
     status: 429,
-    registered: Some(QUOTA_EXCEEDED),
+    registered: Some(QUOTA_EXCEEDED_TYPE),
 };
 /// The client went on after it was refused, and is refused everything for a while.
 pub static CLIENT_BLOCKED: Kind = Kind {
@@ -28,10 +28,6 @@ pub static LIMIT_UNAVAILABLE: Kind = Kind {
 };
 
 // draft-ietf-httpapi-ratelimit-headers-11, "Problem Types".
-const QUOTA_EXCEEDED: RegisteredType = RegisteredType {
-    uri: "https://iana.org/assignments/http-problem-types#quota-exceeded",
-    title: "Request cannot be satisfied as assigned quota has been exceeded",
-};
 const ABNORMAL_USAGE: RegisteredType = RegisteredType {
     uri: "https://iana.org/assignments/http-problem-types#abnormal-usage-detected",
     title: "Request not satisfied due to detection of abnormal request pattern",

@@ -1,6 +1,6 @@
 //! The refusals of this policy.
 
-use tollgate_core::problem::{Kind, RegisteredType};
+use tollgate_core::problem::{Kind, QUOTA_EXCEEDED_TYPE};
 
 /// No key was sent, and none but known consumers may call this.
 pub static CREDENTIALS_MISSING: Kind = Kind {
@@ -42,23 +42,17 @@ pub static API_NOT_IN_PLAN: Kind = Kind {
 pub static THROTTLED: Kind = Kind {
     name: "throttled",
     status: 429,
-    registered: Some(QUOTA),
+    registered: Some(QUOTA_EXCEEDED_TYPE),
 };
 /// The consumer's quota is used up.
 pub static QUOTA_EXCEEDED: Kind = Kind {
     name: "quota-exceeded",
     status: 429,
-    registered: Some(QUOTA),
+    registered: Some(QUOTA_EXCEEDED_TYPE),
 };
 /// Usage could not be counted.
 pub static USAGE_UNAVAILABLE: Kind = Kind {
     name: "usage-unavailable",
     status: 503,
     registered: None,
-};
-
-/// draft-ietf-httpapi-ratelimit-headers-11, "Problem Types".
-const QUOTA: RegisteredType = RegisteredType {
-    uri: "https://iana.org/assignments/http-problem-types#quota-exceeded",
-    title: "Request cannot be satisfied as assigned quota has been exceeded",
 };
