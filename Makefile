@@ -21,26 +21,29 @@ export PATH := $(PATH):$(HOME)/.cargo/bin
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help demo test unit e2e build dist test-plugins envoy fmt lint lint-each deny setup clean
+.PHONY: help demo test unit wasm-test e2e build dist test-plugins envoy fmt lint lint-each deny \
+	setup clean
 
 say = @printf '\n==> %s\n'
 
 # Puts the path of Envoy into the environment of the commands that follow.
 with_envoy = ENVOY_BIN=$$(tools/fetch-envoy) || exit; export ENVOY_BIN;
 
-# $(call cargo_test,NAME,ARGUMENTS) runs tests and keeps their results in NAME.log. The exit code
-# is cargo's, which a plain pipe would lose.
-define cargo_test
+# $(call run_tests,NAME,COMMAND) runs tests and keeps their results in NAME.log. The exit code is
+# the command's, which a plain pipe would lose.
+define run_tests
 log="$$CARGO_TARGET_DIR/$(1).log"; mkdir -p "$$CARGO_TARGET_DIR"; \
-{ cargo test --no-fail-fast $(2); echo $$? >"$$log.status"; } | tee "$$log"; \
+{ $(2); echo $$? >"$$log.status"; } | tee "$$log"; \
 $(call add_up,"$$log") && exit "$$(cat "$$log.status")"
 endef
 
-# $(call add_up,LOGS) prints the sum of cargo's result lines. That no test ran is a failure.
+# $(call add_up,LOGS) prints the sum of the result lines, and what was skipped. That no test ran,
+# and none was skipped, is a failure.
 define add_up
 awk '/^test result: / { passed += $$4; failed += $$6 } \
-END { if (passed + failed == 0) { print "\nno test ran"; exit 1 } \
-printf "\n%d passed, %d failed\n", passed, failed }' $(1)
+/^skipped: / { skipped = skipped "\n" $$0 } \
+END { if (passed + failed == 0 && !skipped) { print "\nno test ran"; exit 1 } \
+printf "\n%d passed, %d failed%s\n", passed, failed, skipped }' $(1)
 endef
 
 help: ## List these tasks
@@ -50,17 +53,21 @@ demo: envoy dist ## Run the gateway and walk through what it does (ONCE=1 ends a
 	$(say) 'Starting the demo'
 	@$(with_envoy) exec cargo run -p tollgate-demo -- $(if $(filter 1,$(ONCE)),--once)
 
-test: unit e2e ## Run all tests: native ones, then the plugins in a real Envoy
+test: unit wasm-test e2e ## Run all tests: native ones, on WebAssembly, then in a real Envoy
 	$(say) 'All tests'
-	@$(call add_up,"$$CARGO_TARGET_DIR/unit.log" "$$CARGO_TARGET_DIR/e2e.log")
+	@$(call add_up,$(foreach suite,unit wasm-test e2e,"$$CARGO_TARGET_DIR/$(suite).log"))
 
 unit: setup ## Run the native tests alone
 	$(say) 'Native tests'
-	@$(call cargo_test,unit,$(NATIVE) --exclude tollgate-tests)
+	@$(call run_tests,unit,cargo test --no-fail-fast $(NATIVE) --exclude tollgate-tests)
+
+wasm-test: setup ## Run tests of the policies and what they are made of on WebAssembly alone
+	$(say) 'Tests on WebAssembly'
+	@$(call run_tests,wasm-test,tools/wasm-test)
 
 e2e: envoy dist test-plugins ## Run the tests against a real Envoy alone
 	$(say) 'End-to-end tests'
-	@$(with_envoy) $(call cargo_test,e2e,-p tollgate-tests)
+	@$(with_envoy) $(call run_tests,e2e,cargo test --no-fail-fast -p tollgate-tests)
 
 # Without the remapping, the plugins would hold the path of the builder's home, and so differ from
 # builder to builder.
@@ -110,5 +117,5 @@ deny: setup ## Check licences, advisories and sources of dependencies (needs car
 setup: ## Install the Rust toolchain if it is missing (the other tasks do this first)
 	@tools/setup
 
-clean: ## Remove what was built; the fetched Envoy stays in .cache/
+clean: ## Remove what was built; what was fetched stays in .cache/
 	rm -rf "$$CARGO_TARGET_DIR" dist

@@ -231,3 +231,26 @@ pub fn http2_cluster(name: &str, address: SocketAddr) -> Value {
     });
     cluster
 }
+
+/// A cluster of one server that speaks HTTP/1.1 over TLS. Envoy asks for it by this name (SNI), and
+/// checks that its certificate has the name and is of the authority, given as PEM.
+pub fn tls_cluster(name: &str, address: SocketAddr, host: &str, authority_pem: &str) -> Value {
+    let mut cluster = cluster(name, address);
+    cluster["transport_socket"] = json!({
+        "name": "envoy.transport_sockets.tls",
+        "typed_config": {
+            "@type": "type.googleapis.com/envoy.extensions.transport_sockets.tls.v3\
+                      .UpstreamTlsContext",
+            "sni": host,
+            "common_tls_context": {
+                "validation_context": {
+                    "trusted_ca": { "inline_string": authority_pem },
+                    "match_typed_subject_alt_names": [
+                        { "san_type": "DNS", "matcher": { "exact": host } },
+                    ],
+                },
+            },
+        },
+    });
+    cluster
+}

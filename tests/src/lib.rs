@@ -30,27 +30,33 @@ mod config_file;
 mod connection;
 mod echo;
 mod envoy;
+mod issuer;
 mod listener;
 mod load;
 mod process;
 mod raw;
 mod stats;
 mod tls;
+mod tokens;
 mod upstream;
 mod wait;
 
 pub use access_log::AccessLogEntry;
-pub use bootstrap::{EnvoyBuilder, cluster, http2_cluster};
+pub use bootstrap::{EnvoyBuilder, cluster, http2_cluster, tls_cluster};
 pub use client::{ClientError, HttpClient, Reply, RequestBuilder};
 pub use config_file::ConfigFile;
 pub use echo::{Echo, Received};
 pub use envoy::{Envoy, StartError, UpdateRejected, Validation};
+pub use issuer::{DISCOVERY_PATH, Fault, Fetch, Issuer, JWKS_PATH, OVERSIZED_BYTES};
 pub use listener::{ECHO_CLUSTER, LISTENER, Listener, WasmFilter, merge, wasm_filter};
 pub use load::{Load, LoadReport};
 pub use raw::{RawClient, RawReply};
 pub use rcgen;
 pub use stats::{Sample, Stats};
 pub use tls::{Authority, ClientTls, Identity};
+pub use tokens::{
+    Algorithm, SigningKey, base64url, hs256_token, replace_segment, tamper_signature, unix_time,
+};
 pub use upstream::{EchoUpstream, Page};
 pub use wait::{DEADLINE, wait_for};
 

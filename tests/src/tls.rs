@@ -46,14 +46,22 @@ impl Authority {
 
     /// A client certificate with this common name and these URIs (such as a SPIFFE ID).
     pub fn client(&self, common_name: &str, uris: &[&str]) -> Identity {
+        self.client_with_names(common_name, uris, &[])
+    }
+
+    /// A client certificate with this common name, these URIs and these DNS names.
+    pub fn client_with_names(&self, common_name: &str, uris: &[&str], names: &[&str]) -> Identity {
         let mut params = CertificateParams::default();
         params
             .distinguished_name
             .push(DnType::CommonName, common_name);
-        params.subject_alt_names = uris
+        let uris = uris
             .iter()
-            .map(|uri| SanType::URI((*uri).try_into().expect("an ASCII URI")))
-            .collect();
+            .map(|uri| SanType::URI((*uri).try_into().expect("an ASCII URI")));
+        let names = names
+            .iter()
+            .map(|name| SanType::DnsName((*name).try_into().expect("an ASCII name")));
+        params.subject_alt_names = uris.chain(names).collect();
         params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
         self.issue(params)
     }

@@ -86,7 +86,7 @@ async fn what_is_no_configuration_is_refused_with_a_cure() {
         (text(""), "the configuration is empty"),
         (
             text("{}"),
-            "no policy is configured, so tollgate.wasm would do nothing: add a section, request_id or rate_limit or usage_plan",
+            "no policy is configured, so tollgate.wasm would do nothing: add a section, request_id or problem_details or rate_limit or jwt_authz or usage_plan or access or sunset",
         ),
         (text("request_id: {}"), "the configuration is not JSON"),
         (

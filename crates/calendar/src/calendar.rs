@@ -194,6 +194,9 @@ fn first_midnight(weekday: Weekday) -> i64 {
 
 #[cfg(test)]
 mod tests {
+    #[cfg(all(target_arch = "wasm32", target_os = "unknown"))]
+    use wasm_bindgen_test::wasm_bindgen_test as test;
+
     use super::*;
 
     /// Settings written as `period offset key=value…`.

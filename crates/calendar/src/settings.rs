@@ -160,6 +160,9 @@ impl fmt::Display for InvalidSetting {
 impl std::error::Error for InvalidSetting {}
 #[cfg(test)]
 mod tests {
+    #[cfg(all(target_arch = "wasm32", target_os = "unknown"))]
+    use wasm_bindgen_test::wasm_bindgen_test as test;
+
     use super::*;
     use crate::Calendar;
 

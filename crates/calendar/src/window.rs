@@ -40,6 +40,9 @@ fn seconds_between(from: i64, to: i64) -> u64 {
 
 #[cfg(test)]
 mod tests {
+    #[cfg(all(target_arch = "wasm32", target_os = "unknown"))]
+    use wasm_bindgen_test::wasm_bindgen_test as test;
+
     use super::*;
 
     const WINDOW: Window = Window { start: 10, end: 20 };

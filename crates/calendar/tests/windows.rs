@@ -13,6 +13,8 @@ use jiff::tz::{Offset, TimeZone};
 use jiff::{Timestamp, ToSpan, Zoned};
 use proptest::prelude::*;
 use tollgate_calendar::{Calendar, Period, Settings, UtcOffset, Weekday, Window};
+#[cfg(all(target_arch = "wasm32", target_os = "unknown"))]
+use wasm_bindgen_test::wasm_bindgen_test as test;
 
 const DAY: u64 = 86_400;
 

@@ -1,173 +1,29 @@
 //! A plugin is a chain of policies, joined at compile time, that judges one request after another.
 
+mod link;
+mod reply;
+
 use std::borrow::Cow;
-use std::cell::OnceCell;
+use std::time::Duration;
 
 use crate::apis::{ApiConfig, ApiTable, HostOptions};
 use crate::config::{ConfigErrors, Document, Rejected};
+use crate::exchange::Progress;
 use crate::headers::{Headers, RequestEdits};
-use crate::host::{Environment, Host};
+use crate::host::{CalloutId, CalloutResponse, Environment, Host};
 use crate::limit_headers::{self, LimitHeadersConfig};
 use crate::policy::{
-    Callbacks, Compile, Exchange, Facts, Policy, ResponseHeaders, Step, StepResult, TargetUse,
+    Compile, Exchange, Facts, Halt, Responding, ResponseHeaders, ResponseSource, ResponseUse, Step,
+    StepResult, TargetUse,
 };
-use crate::problem::{GATEWAY_FAULT, LocalReply, Problem, REQUEST_AMBIGUOUS, RenderContext};
+use crate::problem::{
+    CREDENTIALS_MISSING, GATEWAY_CROWDED, GATEWAY_FAULT, LocalReply, Problem, REQUEST_AMBIGUOUS,
+    RenderContext,
+};
 use crate::target::{AmbiguousRequest, PathOptions, RequestTarget};
 use crate::telemetry::{Decision, Telemetry, TelemetryConfig};
-
-/// Policies one after the other; built by [`chain!`](macro@crate::chain).
-pub trait Policies: Sized {
-    /// What they remember of one request.
-    type Streams: Default;
-
-    /// The host's callbacks that any of them needs.
-    const CALLBACKS: Callbacks;
-
-    /// The names of their sections, appended to `names` in the order of the chain.
-    fn sections(names: &mut Vec<&'static str>);
-
-    /// Whether one whose section the document has finds out who calls.
-    fn identify(document: &Document) -> bool;
-
-    /// Compiles the sections that the document has.
-    fn compile(document: &mut Document, cx: &mut Compile<'_>) -> Result<Self, Rejected>;
-
-    /// How many of them are enabled.
-    fn enabled(&self) -> usize;
-
-    /// What they need of the request's target.
-    fn target_use(&self) -> TargetUse;
-
-    /// Whether any of them [reserves](Policy::reserves) this header.
-    fn reserves(&self, header: &[u8]) -> bool;
-
-    /// Lets each take part in a step, until one denies.
-    fn step<H: Host>(
-        &self,
-        step: Step,
-        streams: &mut Self::Streams,
-        x: &mut Exchange<'_, H>,
-    ) -> StepResult;
-
-    /// Lets each give back what it charged to a request that is refused after all.
-    fn undo<H: Host>(&self, streams: &mut Self::Streams, x: &mut Exchange<'_, H>);
-
-    /// Tells each that the stream has ended.
-    fn finish<H: Host>(&self, streams: &mut Self::Streams, host: &H);
-}
-
-/// The end of a chain.
-pub struct End;
-
-/// A policy, if its section is there, and the policies behind it.
-pub struct Link<P, R>(Option<P>, R);
-
-impl Policies for End {
-    type Streams = ();
-    const CALLBACKS: Callbacks = Callbacks::REQUEST_HEADERS;
-
-    fn sections(_names: &mut Vec<&'static str>) {}
-
-    fn identify(_document: &Document) -> bool {
-        false
-    }
-
-    fn compile(_document: &mut Document, _cx: &mut Compile<'_>) -> Result<Self, Rejected> {
-        Ok(End)
-    }
-
-    fn enabled(&self) -> usize {
-        0
-    }
-
-    fn target_use(&self) -> TargetUse {
-        TargetUse::None
-    }
-
-    fn reserves(&self, _header: &[u8]) -> bool {
-        false
-    }
-
-    fn step<H: Host>(
-        &self,
-        _step: Step,
-        _streams: &mut Self::Streams,
-        _x: &mut Exchange<'_, H>,
-    ) -> StepResult {
-        Ok(())
-    }
-
-    fn undo<H: Host>(&self, (): &mut (), _x: &mut Exchange<'_, H>) {}
-
-    fn finish<H: Host>(&self, (): &mut (), _host: &H) {}
-}
-
-impl<P: Policy, R: Policies> Policies for Link<P, R> {
-    type Streams = (P::Stream, R::Streams);
-    const CALLBACKS: Callbacks = P::CALLBACKS.union(R::CALLBACKS);
-
-    fn sections(names: &mut Vec<&'static str>) {
-        names.push(P::SECTION);
-        R::sections(names);
-    }
-
-    fn identify(document: &Document) -> bool {
-        (P::IDENTIFIES && document.has(P::SECTION)) || R::identify(document)
-    }
-
-    fn compile(document: &mut Document, cx: &mut Compile<'_>) -> Result<Self, Rejected> {
-        let policy = match document.take::<P::Section>(P::SECTION, cx.errors) {
-            Ok(Some(section)) => P::compile(section, cx).map(Some),
-            Ok(None) => Ok(None),
-            Err(rejected) => Err(rejected),
-        };
-        // The rest is compiled whatever came of this one: all mistakes are reported at once.
-        let rest = R::compile(document, cx);
-        Ok(Link(policy?, rest?))
-    }
-
-    fn enabled(&self) -> usize {
-        usize::from(self.0.is_some()).saturating_add(self.1.enabled())
-    }
-
-    fn target_use(&self) -> TargetUse {
-        let own = self.0.as_ref().map(P::target_use).unwrap_or_default();
-        own.max(self.1.target_use())
-    }
-
-    fn reserves(&self, header: &[u8]) -> bool {
-        self.0
-            .as_ref()
-            .is_some_and(|policy| policy.reserves(header))
-            || self.1.reserves(header)
-    }
-
-    fn step<H: Host>(
-        &self,
-        step: Step,
-        (own, others): &mut Self::Streams,
-        x: &mut Exchange<'_, H>,
-    ) -> StepResult {
-        if let Some(policy) = &self.0 {
-            policy.step(step, own, x)?;
-        }
-        self.1.step(step, others, x)
-    }
-
-    fn undo<H: Host>(&self, (own, others): &mut Self::Streams, x: &mut Exchange<'_, H>) {
-        if let Some(policy) = &self.0 {
-            policy.undo(own, x);
-        }
-        self.1.undo(others, x);
-    }
-
-    fn finish<H: Host>(&self, (own, others): &mut Self::Streams, host: &H) {
-        if let Some(policy) = &self.0 {
-            policy.finish(own, host);
-        }
-        self.1.finish(others, host);
-    }
-}
+pub use link::{End, Link, Policies};
+use reply::{Client, keep_headers};
 
 /// The type of a chain of policies: `chain!(RequestId, UsagePlan)`.
 #[macro_export]
@@ -197,6 +53,63 @@ pub enum Outcome {
     Reply(LocalReply),
 }
 
+/// What became of a request.
+#[derive(Debug)]
+#[allow(
+    clippy::large_enum_variant,
+    reason = "nearly every request is judged at once, and shall not be allocated for that"
+)]
+pub enum Verdict<S> {
+    /// It is judged.
+    Judged(Judged<S>),
+    /// It waits, to be taken up again by [`Chain::on_resume`].
+    Waiting(Box<Waiting<S>>),
+}
+
+/// A request that waits.
+#[derive(Debug)]
+pub struct Waiting<S> {
+    request: Headers,
+    progress: Progress,
+    streams: S,
+    at: Place,
+}
+
+impl<S> Waiting<S> {
+    /// The changes to make to the request before it waits. Its client may leave meanwhile, and access
+    /// logs must hold no credential even then. [`Judged::edits`] has them too.
+    pub fn edits(&self) -> RequestEdits {
+        let raw_path = self.request.get(":path").unwrap_or_default();
+        self.progress.edits(raw_path)
+    }
+}
+
+/// Where in the chain a request is: how many steps it has passed, and in the next one how many
+/// policies.
+#[derive(Clone, Copy, Debug, Default)]
+struct Place {
+    steps: usize,
+    policies: usize,
+}
+
+/// What is kept of a request until its stream ends.
+#[derive(Debug, Default, PartialEq)]
+pub struct Kept<S> {
+    /// The headers that its response gets if somebody else answers it.
+    pub response: ResponseHeaders,
+    client: Client,
+    streams: S,
+}
+
+/// What is to be made of a response.
+#[derive(Debug, PartialEq)]
+pub enum Responded {
+    /// It gets these headers.
+    Change(ResponseHeaders),
+    /// This takes its place.
+    Replace(LocalReply),
+}
+
 /// The judgement of a request, and what is to be kept until its response.
 #[derive(Debug, PartialEq)]
 pub struct Judged<S> {
@@ -205,10 +118,8 @@ pub struct Judged<S> {
     /// The changes to make to it. Also to one that is refused: access logs show its headers, which
     /// must hold its own id and no credential.
     pub edits: RequestEdits,
-    /// The headers that its response gets if somebody else answers it.
-    pub response: ResponseHeaders,
-    /// What the policies remember of the request, for [`Chain::on_end`].
-    pub streams: S,
+    /// What is kept of it, for [`Chain::on_response`] and [`Chain::on_end`].
+    pub kept: Kept<S>,
 }
 
 impl<P: Policies> Chain<P> {
@@ -218,6 +129,12 @@ impl<P: Policies> Chain<P> {
         text: &[u8],
         environment: &dyn Environment,
     ) -> Result<Self, ConfigErrors> {
+        const {
+            assert!(
+                P::GUARDED,
+                "nothing behind a policy that checks credentials uses them"
+            )
+        };
         let mut document = Document::parse(text)?;
         let mut errors = ConfigErrors::default();
         let chain = Self::compile(plugin, &mut document, environment, &mut errors);
@@ -250,20 +167,32 @@ impl<P: Policies> Chain<P> {
             }
             Err(_) => ApiTable::unreadable(),
         };
+        let mut sections = Vec::new();
+        P::sections(&mut sections);
+        let enabled = sections.iter().any(|section| document.has(section));
         let mut cx = Compile {
             apis: &table,
-            identifies: P::identify(document),
+            credentials: P::credentials(document),
+            authenticators: Vec::new(),
+            kinds: {
+                let mut kinds = vec![
+                    &REQUEST_AMBIGUOUS,
+                    &CREDENTIALS_MISSING,
+                    &GATEWAY_CROWDED,
+                    &GATEWAY_FAULT,
+                ];
+                P::kinds(&mut kinds);
+                kinds
+            },
             errors,
             environment,
         };
         let policies = P::compile(document, &mut cx);
-        let mut sections = Vec::new();
-        P::sections(&mut sections);
         for unknown in document.remaining() {
             errors.add(unknown, unknown_section(plugin, unknown, &sections));
         }
         let policies = policies?;
-        if policies.enabled() == 0 && errors.is_empty() {
+        if !enabled && errors.is_empty() {
             return Err(errors.add(
                 "",
                 format!(
@@ -283,43 +212,231 @@ impl<P: Policies> Chain<P> {
     }
 
     /// Judges a request by its headers.
-    pub fn on_request<H: Host>(&self, host: &H, request: &Headers) -> Judged<P::Streams> {
+    pub fn on_request<H: Host>(&self, host: &H, request: Headers) -> Verdict<P::Streams> {
+        self.judge(
+            host,
+            Waiting {
+                request,
+                progress: Progress::default(),
+                streams: P::Streams::default(),
+                at: Place::default(),
+            },
+        )
+    }
+
+    /// Takes up a request that waits.
+    pub fn on_resume<H: Host>(
+        &self,
+        host: &H,
+        waiting: Waiting<P::Streams>,
+    ) -> Verdict<P::Streams> {
+        self.judge(host, waiting)
+    }
+
+    fn judge<H: Host>(&self, host: &H, waiting: Waiting<P::Streams>) -> Verdict<P::Streams> {
+        let Waiting {
+            request,
+            progress,
+            mut streams,
+            at,
+        } = waiting;
+        let (progress, at) = {
+            let raw_path = request.get(":path").unwrap_or_default();
+            let unread = RequestTarget::unread(raw_path);
+            let target = self.read_target(raw_path);
+            let mut x = Exchange::resume(
+                progress,
+                (host, host.now()),
+                (
+                    &request,
+                    target.as_ref().unwrap_or(&unread),
+                    self.forwarded_path(&target, raw_path),
+                ),
+                (&self.apis, &self.paths),
+            );
+            match self.advance(at, &target, &mut streams, &mut x) {
+                Ok(()) => return Verdict::Judged(self.conclude(Ok(()), raw_path, x, streams)),
+                Err((_, Halt::Refuse(problem))) => {
+                    self.policies.undo(&mut streams, &mut x);
+                    return Verdict::Judged(self.conclude(Err(problem), raw_path, x, streams));
+                }
+                Err((at, Halt::Await)) => (x.suspend(), at),
+            }
+        };
+        Verdict::Waiting(Box::new(Waiting {
+            request,
+            progress,
+            streams,
+            at,
+        }))
+    }
+
+    /// Takes a request through the steps that it has not passed.
+    fn advance<H: Host>(
+        &self,
+        from: Place,
+        target: &Result<RequestTarget<'_>, AmbiguousRequest>,
+        streams: &mut P::Streams,
+        x: &mut Exchange<'_, H>,
+    ) -> Result<(), (Place, Halt)> {
+        if from.steps == 0 && from.policies == 0 {
+            self.remove_reserved(x);
+        }
+        let mut passed = from.policies;
+        for (steps, step) in Step::ALL.into_iter().enumerate().skip(from.steps) {
+            let halted = |(policies, halt)| (Place { steps, policies }, halt);
+            if step == Step::Shield {
+                self.find_api(target, x).map_err(|halt| halted((0, halt)))?;
+            }
+            self.policies
+                .step(step, passed, streams, x)
+                .map_err(halted)?;
+            passed = 0;
+        }
+        Ok(())
+    }
+
+    /// Removes what only a policy may set, from every request, whatever becomes of it.
+    fn remove_reserved<H: Host>(&self, x: &mut Exchange<'_, H>) {
+        for (name, _) in x.request.iter() {
+            if self.policies.reserves(name)
+                && let Ok(name) = std::str::from_utf8(name)
+            {
+                x.edits.remove(name.to_owned());
+            }
+        }
+    }
+
+    /// Tells the policies that the stream of a request that was waiting has ended.
+    pub fn on_abandoned<H: Host>(&self, host: &H, waiting: Waiting<P::Streams>) {
+        let kept = self.on_overtaken(host, waiting);
+        self.on_end(host, kept);
+    }
+
+    /// Refuses a request that would have to wait, where too many do already.
+    pub fn on_crowded<H: Host>(
+        &self,
+        host: &H,
+        waiting: Waiting<P::Streams>,
+    ) -> Judged<P::Streams> {
+        self.leave(host, waiting, |x, streams| {
+            let problem = Problem::new(
+                &GATEWAY_CROWDED,
+                "Too many requests wait at the moment for what is needed to judge them.",
+            )
+            .with_header("retry-after", "1");
+            let raw_path = x.request.get(":path").unwrap_or_default();
+            self.conclude(Err(Box::new(problem)), raw_path, x, streams)
+        })
+    }
+
+    /// Gives up a request that was waiting when the host answered it. What is kept of it is for that
+    /// answer and for [`Chain::on_end`].
+    pub fn on_overtaken<H: Host>(
+        &self,
+        host: &H,
+        waiting: Waiting<P::Streams>,
+    ) -> Kept<P::Streams> {
+        self.leave(host, waiting, |mut x, streams| Kept {
+            client: Client::of(x.request, x.facts.request_id.take()),
+            response: x.response,
+            streams,
+        })
+    }
+
+    /// Gives back what was charged to a request that waits and will not be judged.
+    fn leave<H: Host, T>(
+        &self,
+        host: &H,
+        waiting: Waiting<P::Streams>,
+        then: impl FnOnce(Exchange<'_, H>, P::Streams) -> T,
+    ) -> T {
+        let Waiting {
+            request,
+            progress,
+            mut streams,
+            ..
+        } = waiting;
         let raw_path = request.get(":path").unwrap_or_default();
-        let unread = RequestTarget::unread(raw_path);
-        let target = self.read_target(raw_path);
-        let mut x = Exchange {
+        let target = RequestTarget::unread(raw_path);
+        let mut x = Exchange::resume(
+            progress,
+            (host, host.now()),
+            (&request, &target, Cow::Borrowed(raw_path)),
+            (&self.apis, &self.paths),
+        );
+        self.policies.undo(&mut streams, &mut x);
+        then(x, streams)
+    }
+
+    /// Lets the policies do what is not for one request. Returns after what time at the latest they
+    /// want to do so again.
+    pub fn on_tick<H: Host>(&self, host: &H) -> Option<Duration> {
+        self.policies.tick(host)
+    }
+
+    /// Tells the policies of the answer to a callout. Requests that wait may then go on.
+    pub fn on_callout<H: Host>(&self, host: &H, id: CalloutId, response: &CalloutResponse<'_>) {
+        self.policies.on_callout(id, response, host);
+    }
+
+    /// Which responses to a request the policies have to see.
+    pub fn response_use(&self, kept: &Kept<P::Streams>) -> ResponseUse {
+        self.policies.response_use(&kept.streams)
+    }
+
+    /// Shows the policies a response that is not the gateway's own refusal.
+    pub fn on_response<H: Host>(
+        &self,
+        host: &H,
+        kept: &mut Kept<P::Streams>,
+        headers: &Headers,
+        source: &ResponseSource,
+    ) -> Responded {
+        let status = headers.get_str(":status");
+        let mut r = Responding {
             host,
             now: host.now(),
-            request,
-            target: target.as_ref().unwrap_or(&unread),
-            path: self.forwarded_path(&target, raw_path),
-            apis: &self.apis,
-            api: None,
-            facts: Facts::default(),
-            edits: RequestEdits::default(),
-            limits: Vec::new(),
-            response: ResponseHeaders::default(),
-            client_address: OnceCell::new(),
+            status: status
+                .and_then(|status| status.parse().ok())
+                .unwrap_or_default(),
+            headers,
+            source,
+            grpc: kept.client.grpc,
+            prepared: std::mem::take(&mut kept.response),
+            replacement: None,
         };
-        let mut streams = P::Streams::default();
-        let verdict = self
-            .policies
-            .step(Step::Identify, &mut streams, &mut x)
-            .and_then(|()| {
-                self.find_api(&target, &mut x)?;
-                Step::JUDGING
-                    .into_iter()
-                    .try_for_each(|step| self.policies.step(step, &mut streams, &mut x))
-            });
-        if verdict.is_err() {
-            self.policies.undo(&mut streams, &mut x);
+        self.policies.respond(&mut kept.streams, &mut r);
+        match r.replacement {
+            None => Responded::Change(r.prepared),
+            Some(problem) => {
+                let mut reply = self.render(&problem, &kept.client, &r.prepared);
+                keep_headers(headers, source, &mut reply);
+                if let ResponseSource::Gateway(details) = source {
+                    // What the host said of it stays for the operator.
+                    reply.details.push(':');
+                    reply.details.push_str(details);
+                }
+                Responded::Replace(reply)
+            }
         }
-        self.conclude(verdict, raw_path, x, streams)
     }
 
     /// Tells the policies that the stream has ended, in whatever way.
-    pub fn on_end<H: Host>(&self, host: &H, mut streams: P::Streams) {
-        self.policies.finish(&mut streams, host);
+    pub fn on_end<H: Host>(&self, host: &H, mut kept: Kept<P::Streams>) {
+        self.policies.finish(&mut kept.streams, host);
+    }
+
+    fn render(&self, problem: &Problem, client: &Client, common: &ResponseHeaders) -> LocalReply {
+        let context = RenderContext {
+            request_id: client.request_id.as_deref(),
+            accept: client.accept.as_deref(),
+            grpc: client.grpc,
+            content_type: client.content_type.as_deref(),
+        };
+        self.policies
+            .render(problem, &context, common)
+            .unwrap_or_else(|| problem.render(&context, common))
     }
 
     /// The names of the trailers that are to be removed.
@@ -388,16 +505,15 @@ impl<P: Policies> Chain<P> {
                 x.note_would_deny(&REQUEST_AMBIGUOUS);
                 Ok(())
             }
-            (Err(ambiguous), TargetUse::Enforce) => Err(Box::new(Problem::new(
-                &REQUEST_AMBIGUOUS,
-                ambiguous.explanation(),
-            ))),
+            (Err(ambiguous), TargetUse::Enforce) => {
+                Err(Problem::new(&REQUEST_AMBIGUOUS, ambiguous.explanation()).into())
+            }
         }
     }
 
     fn conclude<H: Host>(
         &self,
-        verdict: StepResult,
+        verdict: Result<(), Box<Problem>>,
         raw_path: &[u8],
         mut x: Exchange<'_, H>,
         streams: P::Streams,
@@ -419,25 +535,23 @@ impl<P: Policies> Chain<P> {
         if *x.path != *raw_path {
             x.edits.set(":path", x.path);
         }
+        let refused = verdict.is_err();
+        let client = match refused || self.policies.response_use(&streams) > ResponseUse::None {
+            true => Client::of(x.request, x.facts.request_id.take()),
+            false => Client::default(),
+        };
         let outcome = match verdict {
             Ok(()) => Outcome::Forward,
-            Err(problem) => {
-                let inbound_id = x
-                    .request
-                    .get_str("x-request-id")
-                    .filter(|id| is_plain_id(id));
-                let context = RenderContext {
-                    request_id: x.facts.request_id.as_deref().or(inbound_id),
-                    grpc: is_grpc(x.request),
-                };
-                Outcome::Reply(problem.render(&context, &x.response))
-            }
+            Err(problem) => Outcome::Reply(self.render(&problem, &client, &x.response)),
         };
         Judged {
             outcome,
             edits: x.edits,
-            response: x.response,
-            streams,
+            kept: Kept {
+                response: x.response,
+                client,
+                streams,
+            },
         }
     }
 }
@@ -462,19 +576,3 @@ fn unknown_section(plugin: &str, unknown: &str, sections: &[&str]) -> String {
 
 /// The plugin that holds all policies.
 const FULL_PLUGIN: &str = "tollgate.wasm";
-
-/// The longest id of somebody else's making that is repeated in an answer.
-const LONGEST_PLAIN_ID: usize = 128;
-
-fn is_plain_id(id: &str) -> bool {
-    !id.is_empty() && id.len() <= LONGEST_PLAIN_ID && id.bytes().all(|byte| byte.is_ascii_graphic())
-}
-
-/// Whether Envoy will treat the request as a gRPC call: `application/grpc`, alone or followed by
-/// `+`. With parameters it does not, and would send the message as text.
-fn is_grpc(request: &Headers) -> bool {
-    request
-        .get("content-type")
-        .and_then(|value| value.strip_prefix(b"application/grpc"))
-        .is_some_and(|rest| matches!(rest.first(), None | Some(b'+')))
-}

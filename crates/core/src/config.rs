@@ -53,6 +53,14 @@ impl ConfigErrors {
         Rejected(())
     }
 
+    /// Whether nothing was recorded since there were `before` mistakes; else the proof of it.
+    pub fn none_since(&self, before: usize) -> Result<(), Rejected> {
+        match self.0.len() > before {
+            true => Err(Rejected(())),
+            false => Ok(()),
+        }
+    }
+
     /// Takes over the mistakes of `other`.
     pub fn append(&mut self, mut other: ConfigErrors) -> Rejected {
         self.0.append(&mut other.0);
@@ -544,6 +552,8 @@ fn restore_integers(value: &mut Json) {
 #[cfg(test)]
 mod tests {
     use deserr::Deserr;
+    #[cfg(all(target_arch = "wasm32", target_os = "unknown"))]
+    use wasm_bindgen_test::wasm_bindgen_test as test;
 
     use super::*;
 

@@ -260,6 +260,16 @@ impl RequestEdits {
         }
     }
 
+    /// What a header was last changed to: its value, or nothing if it is removed. `None` if it is
+    /// not changed.
+    pub fn last(&self, name: &str) -> Option<Option<&[u8]>> {
+        self.0.iter().rev().find_map(|edit| match edit {
+            RequestEdit::Set(changed, value) if changed == name => Some(Some(value.as_slice())),
+            RequestEdit::Remove(changed) if changed == name => Some(None),
+            _ => None,
+        })
+    }
+
     /// The changes in the order in which they are to be made.
     pub fn iter(&self) -> impl Iterator<Item = &RequestEdit> {
         self.0.iter()
@@ -269,6 +279,8 @@ impl RequestEdits {
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
+    #[cfg(all(target_arch = "wasm32", target_os = "unknown"))]
+    use wasm_bindgen_test::wasm_bindgen_test as test;
 
     use super::*;
 

@@ -2,8 +2,11 @@
 //! randomness and state are passed in.
 
 pub mod apis;
+mod callbacks;
 pub mod chain;
 pub mod config;
+pub mod credentials;
+mod exchange;
 pub mod headers;
 pub mod host;
 mod json;
@@ -11,11 +14,14 @@ pub mod limit_headers;
 pub mod lookup;
 pub mod name;
 pub mod network;
+pub mod places;
 pub mod policy;
 pub mod problem;
+mod response;
 pub mod shared;
 mod structs;
 pub mod target;
 pub mod telemetry;
 pub mod time;
+pub mod token;
 pub mod units;

@@ -37,9 +37,13 @@ pub fn query_values<'a>(path: &'a [u8], name: &'a str) -> impl Iterator<Item = C
 
 /// The cookies of a request, as they are written (RFC 6265 section 4.2.1).
 pub fn cookies(request: &Headers) -> impl Iterator<Item = &[u8]> {
-    request
-        .get_all("cookie")
-        .flat_map(|header| header.split(|byte| *byte == b';'))
+    request.get_all("cookie").flat_map(split_cookies)
+}
+
+/// The cookies of one `cookie` header.
+pub(crate) fn split_cookies(header: &[u8]) -> impl Iterator<Item = &[u8]> {
+    header
+        .split(|byte| *byte == b';')
         .map(<[u8]>::trim_ascii)
         .filter(|pair| !pair.is_empty())
 }
@@ -62,6 +66,9 @@ pub fn cookie_values<'a>(request: &'a Headers, name: &'a str) -> impl Iterator<I
 
 #[cfg(test)]
 mod tests {
+    #[cfg(all(target_arch = "wasm32", target_os = "unknown"))]
+    use wasm_bindgen_test::wasm_bindgen_test as test;
+
     use super::*;
 
     #[test]

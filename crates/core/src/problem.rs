@@ -42,6 +42,20 @@ pub static REQUEST_AMBIGUOUS: Kind = Kind {
     registered: None,
 };
 
+/// What the API needs was not sent (RFC 6750 section 3.1: no error is named then).
+pub static CREDENTIALS_MISSING: Kind = Kind {
+    name: "credentials-missing",
+    status: 401,
+    registered: None,
+};
+
+/// More requests wait than the gateway keeps.
+pub static GATEWAY_CROWDED: Kind = Kind {
+    name: "gateway-crowded",
+    status: 503,
+    registered: None,
+};
+
 /// The host did not hand over what is needed to judge the request.
 pub static GATEWAY_FAULT: Kind = Kind {
     name: "gateway-fault",
@@ -53,6 +67,8 @@ pub static GATEWAY_FAULT: Kind = Kind {
 #[derive(Clone, Debug, PartialEq)]
 pub struct Problem {
     kind: &'static Kind,
+    /// The status where it is not the kind's own.
+    status: Option<u16>,
     detail: Cow<'static, str>,
     extensions: Vec<(&'static str, Value)>,
     headers: Vec<(HeaderName, String)>,
@@ -63,6 +79,7 @@ impl Problem {
     pub fn new(kind: &'static Kind, detail: impl Into<Cow<'static, str>>) -> Self {
         Problem {
             kind,
+            status: None,
             detail: detail.into(),
             extensions: Vec::new(),
             headers: Vec::new(),
@@ -83,9 +100,36 @@ impl Problem {
         self
     }
 
+    /// Sets another status than the kind's, for an answer whose status is given.
+    #[must_use]
+    pub fn with_status(mut self, status: u16) -> Self {
+        self.status = Some(status);
+        self
+    }
+
     /// The sort of refusal.
     pub fn kind(&self) -> &'static Kind {
         self.kind
+    }
+
+    /// The HTTP status.
+    pub fn status(&self) -> u16 {
+        self.status.unwrap_or(self.kind.status)
+    }
+
+    /// The explanation for the client.
+    pub fn detail(&self) -> &str {
+        &self.detail
+    }
+
+    /// The extension members of the body.
+    pub fn extensions(&self) -> &[(&'static str, Value)] {
+        &self.extensions
+    }
+
+    /// The headers of the answer.
+    pub fn headers(&self) -> &[(HeaderName, String)] {
+        &self.headers
     }
 
     /// Renders the answer: problem+json, or for a gRPC call its status and message.
@@ -100,7 +144,7 @@ impl Problem {
         }
         let (grpc_status, body) = if context.grpc {
             (
-                Some(grpc_status(self.kind.status)),
+                Some(grpc_status(self.status())),
                 self.detail.as_bytes().to_vec(),
             )
         } else {
@@ -109,7 +153,7 @@ impl Problem {
             (None, self.body(context))
         };
         LocalReply {
-            status: self.kind.status,
+            status: self.status(),
             headers,
             body,
             grpc_status,
@@ -121,18 +165,18 @@ impl Problem {
     fn body(&self, context: &RenderContext<'_>) -> Vec<u8> {
         let (uri, title) = match &self.kind.registered {
             Some(registered) => (registered.uri, registered.title),
-            None => ("about:blank", status_phrase(self.kind.status)),
+            None => ("about:blank", status_phrase(self.status())),
         };
         let mut members = vec![
             ("type", json!(uri)),
             ("title", json!(title)),
-            ("status", json!(self.kind.status)),
+            ("status", json!(self.status())),
             ("detail", json!(self.detail)),
         ];
         members.extend(
             context
-                .request_id
-                .map(|id| ("instance", json!(instance(id)))),
+                .instance()
+                .map(|instance| ("instance", json!(instance))),
         );
         members.push(("kind", json!(self.kind.name)));
         members.extend_from_slice(&self.extensions);
@@ -147,10 +191,21 @@ impl Problem {
 /// What a problem takes from the request it answers.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct RenderContext<'a> {
+    /// The media types that the client accepts, as its `accept` headers name them, joined by commas.
+    pub accept: Option<&'a [u8]>,
     /// The request's id, from which `instance` is made.
     pub request_id: Option<&'a str>,
     /// Whether the request is a gRPC call.
     pub grpc: bool,
+    /// The request's content type, by which gRPC-Web is known.
+    pub content_type: Option<&'a [u8]>,
+}
+
+impl RenderContext<'_> {
+    /// A URI that names this occurrence: `urn:uuid:…` where the request's id is a UUID.
+    pub fn instance(&self) -> Option<String> {
+        self.request_id.map(instance)
+    }
 }
 
 /// An answer that the gateway gives itself.
@@ -166,6 +221,14 @@ pub struct LocalReply {
     pub grpc_status: Option<i32>,
     /// What the operator sees as Envoy's `%RESPONSE_CODE_DETAILS%`; no spaces.
     pub details: String,
+}
+
+impl LocalReply {
+    /// Sets a header, in place of one of that name.
+    pub fn set(&mut self, name: &'static str, value: impl Into<String>) {
+        self.headers.retain(|(known, _)| known != name);
+        self.headers.push((name.into(), value.into()));
+    }
 }
 
 /// `urn:uuid:…` for a UUID (RFC 9562), a private URN for an id of any other form.
@@ -196,6 +259,7 @@ fn is_uuid(id: &str) -> bool {
 /// The status phrases of RFC 9110, which `about:blank` problems have as their title.
 fn status_phrase(status: u16) -> &'static str {
     match status {
+        308 => "Permanent Redirect",
         400 => "Bad Request",
         401 => "Unauthorized",
         403 => "Forbidden",
@@ -226,6 +290,9 @@ fn grpc_status(status: u16) -> i32 {
 
 #[cfg(test)]
 mod tests {
+    #[cfg(all(target_arch = "wasm32", target_os = "unknown"))]
+    use wasm_bindgen_test::wasm_bindgen_test as test;
+
     use super::*;
 
     static TEAPOT: Kind = Kind {
@@ -249,7 +316,7 @@ mod tests {
         let id = "01890a5d-ac96-774b-bcce-b302099a8057";
         let reply = render(&RenderContext {
             request_id: Some(id),
-            grpc: false,
+            ..RenderContext::default()
         });
         let text = String::from_utf8(reply.body.clone()).unwrap();
         assert!(text.starts_with(r#"{"type":"about:blank","title":"Unauthorized","status":401,"#));
@@ -281,8 +348,8 @@ mod tests {
     #[test]
     fn a_grpc_call_is_answered_with_its_status_and_message() {
         let reply = render(&RenderContext {
-            request_id: None,
             grpc: true,
+            ..RenderContext::default()
         });
         assert_eq!(reply.grpc_status, Some(16));
         assert_eq!(reply.body, b"The key expired.");

@@ -41,6 +41,19 @@ pub enum UpdateFailed {
     Full,
 }
 
+/// Random bytes that all workers agree on, so that what they make of them fits together: whoever
+/// asks first makes them, and they live as long as the shared state.
+pub fn agreed_seed<H: Host>(host: &H) -> Result<[u8; 16], UpdateFailed> {
+    let mut random = [0; 16];
+    host.fill_random(&mut random);
+    update(host, "tollgate/seed", 8, |bytes| {
+        match bytes.and_then(|bytes| <[u8; 16]>::try_from(bytes).ok()) {
+            Some(known) => Update::Keep(known),
+            None => Update::Write(random.to_vec(), random),
+        }
+    })
+}
+
 /// Reads the entry `key`, lets `decide` look at it, and stores the result unless another worker
 /// was faster; then it decides again on what that one left, at most `attempts` times.
 ///

@@ -65,6 +65,8 @@ fn value(json: &Json) -> Value {
 mod tests {
     use proptest::prelude::*;
     use serde_json::json;
+    #[cfg(all(target_arch = "wasm32", target_os = "unknown"))]
+    use wasm_bindgen_test::wasm_bindgen_test as test;
 
     use super::*;
 

@@ -229,12 +229,18 @@ fn count<S: Eq + Hash, H: Host>(
 }
 
 /// The labels that metrics have. Envoy's configuration needs a stats tag for each.
-pub const LABELS: [&str; 8] = [
-    "decision", "reason", "plan", "api", "consumer", "limit", "policy", "cause",
+pub const LABELS: [&str; 11] = [
+    "decision", "reason", "plan", "api", "consumer", "limit", "policy", "cause", "provider",
+    "result", "stage",
 ];
 
-/// Counts a request that a policy could not charge.
-pub fn count_uncounted<H: Host>(host: &H, policy: &str, failure: UpdateFailed) {
+/// Counts a request that a policy, or one of its limits, could not charge.
+pub fn count_uncounted<H: Host>(
+    host: &H,
+    policy: &str,
+    limit: Option<&str>,
+    failure: UpdateFailed,
+) {
     let cause = match failure {
         UpdateFailed::Contended => "contended",
         UpdateFailed::Unavailable => "unavailable",
@@ -242,7 +248,11 @@ pub fn count_uncounted<H: Host>(host: &H, policy: &str, failure: UpdateFailed) {
     };
     let name = counter_name(
         "tollgate_uncounted_total",
-        &[("policy", policy), ("cause", cause)],
+        &[
+            ("policy", policy),
+            ("limit", limit.unwrap_or(NONE)),
+            ("cause", cause),
+        ],
     );
     // Rare enough to look the counter up each time.
     if let Some(counter) = host.counter(&name) {
@@ -266,6 +276,9 @@ pub fn counter_name(name: &str, labels: &[(&str, &str)]) -> String {
 
 #[cfg(test)]
 mod tests {
+    #[cfg(all(target_arch = "wasm32", target_os = "unknown"))]
+    use wasm_bindgen_test::wasm_bindgen_test as test;
+
     use super::*;
 
     #[test]

@@ -14,10 +14,12 @@ use tollgate_core::chain;
 use tollgate_core::config::{ConfigErrors, Rejected};
 use tollgate_core::host::Host;
 use tollgate_core::policy::{
-    Callbacks, Compile, Exchange, Mode, Policy, Step, StepResult, TargetUse,
+    Callbacks, Compile, Exchange, Halt, Mode, Policy, Step, StepResult, TargetUse,
 };
 use tollgate_core::problem::{Kind, Problem};
 use tollgate_testkit::{Gateway, Request};
+#[cfg(all(target_arch = "wasm32", target_os = "unknown"))]
+use wasm_bindgen_test::wasm_bindgen_test as test;
 
 static REFUSED: Kind = Kind {
     name: "refused",
@@ -28,6 +30,8 @@ static REFUSED: Kind = Kind {
 thread_local! {
     /// The steps that were run, by the policies' names.
     static TRACE: RefCell<Vec<String>> = const { RefCell::new(Vec::new()) };
+    /// What was undone and ended, by the policies' names.
+    static ENDS: RefCell<Vec<&'static str>> = const { RefCell::new(Vec::new()) };
 }
 
 fn trace() -> Vec<String> {
@@ -41,6 +45,9 @@ struct Section {
     /// The step at which to refuse.
     #[deserr(default)]
     refuse_at: Option<String>,
+    /// The step at which to wait until the route has a name.
+    #[deserr(default)]
+    wait_at: Option<String>,
     /// Whether compiling fails.
     #[deserr(default)]
     broken: bool,
@@ -55,6 +62,13 @@ struct Section {
 macro_rules! policy {
     ($name:ident, $section:literal, $callbacks:expr) => {
         struct $name(Section);
+
+        impl $name {
+            fn waits<H: Host>(&self, step: Step, host: &H) -> bool {
+                let here = self.0.wait_at.as_ref();
+                here.is_some_and(|at| *at == format!("{step:?}")) && host.route_name().is_none()
+            }
+        }
 
         impl Policy for $name {
             const SECTION: &'static str = $section;
@@ -86,10 +100,19 @@ macro_rules! policy {
                 x.edits.set(concat!("x-", $section), format!("{step:?}"));
                 match &self.0.refuse_at {
                     Some(at) if *at == format!("{step:?}") => {
-                        Err(Box::new(Problem::new(&REFUSED, "By the test.")))
+                        Err(Problem::new(&REFUSED, "By the test.").into())
                     }
+                    _ if self.waits(step, x.host) => Err(Halt::Await),
                     _ => Ok(()),
                 }
+            }
+
+            fn undo<H: Host>(&self, _: &mut usize, _: &mut Exchange<'_, H>) {
+                ENDS.with_borrow_mut(|ends| ends.push(concat!($section, " undone")));
+            }
+
+            fn finish<H: Host>(&self, _: &mut usize, _: &H) {
+                ENDS.with_borrow_mut(|ends| ends.push(concat!($section, " ended")));
             }
         }
     };
@@ -105,7 +128,9 @@ policy!(
 type Chain = chain!(First, Second);
 type Plugin = Gateway<Chain>;
 
+/// A plugin, with nothing on record: on WebAssembly, all tests run in one thread.
 fn plugin(config: Value) -> Plugin {
+    let _ = (TRACE.take(), ENDS.take());
     Plugin::start(&config).unwrap_or_else(|errors| panic!("{errors}"))
 }
 
@@ -123,6 +148,7 @@ fn steps_run_in_order_and_in_each_the_policies_of_the_chain() {
     let steps = [
         "Identify",
         "Shield",
+        "Require",
         "Authenticate",
         "Entitle",
         "Throttle",
@@ -152,11 +178,11 @@ fn a_policy_without_a_section_takes_no_part() {
 fn the_first_refusal_ends_the_request() {
     let plugin = plugin(json!({ "first": {}, "second": { "refuse_at": "Authenticate" } }));
     let reply = plugin.send(Request::get("/"));
-    assert_eq!(trace().last().unwrap(), "second Authenticate 3");
+    assert_eq!(trace().last().unwrap(), "second Authenticate 4");
     assert_eq!((reply.status, reply.kind().as_str()), (403, "refused"));
     assert!(reply.upstream.is_none());
     // What was prepared for every response is on the refusal too.
-    assert_eq!(reply.header("x-first"), Some("3"));
+    assert_eq!(reply.header("x-first"), Some("4"));
 }
 
 #[test]
@@ -180,10 +206,10 @@ fn a_target_that_can_be_read_in_two_ways_is_refused_where_a_rule_depends_on_it()
     let (reply, decision, steps) = send(json!({ "rules": true, "mode": "shadow" }));
     assert_eq!(
         (reply.status, decision.as_str(), steps),
-        (200, "would_deny", 8)
+        (200, "would_deny", 9)
     );
     let (reply, decision, steps) = send(json!({}));
-    assert_eq!((reply.status, decision.as_str(), steps), (200, "allow", 8));
+    assert_eq!((reply.status, decision.as_str(), steps), (200, "allow", 9));
 }
 
 #[test]
@@ -259,4 +285,67 @@ fn a_request_without_anything_is_judged() {
         .without(":authority")
         .without(":method");
     assert_eq!(plugin.send(bare).status, 200);
+}
+
+#[test]
+fn a_request_that_waits_goes_on_where_it_was() {
+    let plugin = plugin(json!({
+        "apis": [{ "name": "a", "match": [{ "path": "/a/**" }] }],
+        "first": {},
+        "second": { "wait_at": "Authenticate", "rules": true },
+    }));
+    let paused = plugin.submit(Request::get("/x/../a/b?c=d")).paused();
+    assert_eq!(
+        trace().last().map(String::as_str),
+        Some("second Authenticate 4")
+    );
+    // Looked at again too early, it waits on.
+    let paused = plugin.resume(paused).paused();
+    assert_eq!(trace(), ["second Authenticate 5"]);
+    plugin.host.route_name.replace(Some("r".to_owned()));
+    let reply = plugin.resume(paused).reply();
+    assert_eq!(
+        trace()[..3],
+        [
+            "second Authenticate 6",
+            "first Entitle 5",
+            "second Entitle 7"
+        ]
+    );
+    let upstream = reply.upstream.expect("it passes");
+    // What was found out before the pause is still there.
+    assert_eq!(upstream.header(":path").as_deref(), Some("/a/b?c=d"));
+    let state = plugin.host.filter_state.borrow();
+    assert_eq!(state["tollgate_api"], "a");
+}
+
+#[test]
+fn a_request_that_waits_can_be_refused() {
+    let plugin = plugin(json!({
+        "first": { "refuse_at": "Entitle" },
+        "second": { "wait_at": "Authenticate" },
+    }));
+    let paused = plugin.submit(Request::get("/")).paused();
+    plugin.host.route_name.replace(Some("r".to_owned()));
+    let _ = trace();
+    assert_eq!(plugin.resume(paused).reply().kind(), "refused");
+    assert_eq!(trace(), ["second Authenticate 5", "first Entitle 5"]);
+    assert_eq!(ENDS.take(), ["first undone", "second undone"]);
+}
+
+#[test]
+fn a_stream_that_ends_while_its_request_waits_gives_everything_back() {
+    let plugin = plugin(json!({ "first": {}, "second": { "wait_at": "Charge" } }));
+    let paused = plugin.submit(Request::get("/")).paused();
+    let _ = trace();
+    plugin.abandon(paused);
+    assert_eq!(
+        ENDS.take(),
+        [
+            "first undone",
+            "second undone",
+            "first ended",
+            "second ended"
+        ]
+    );
 }

@@ -305,6 +305,9 @@ impl fmt::Display for Seconds {
 
 #[cfg(test)]
 mod tests {
+    #[cfg(all(target_arch = "wasm32", target_os = "unknown"))]
+    use wasm_bindgen_test::wasm_bindgen_test as test;
+
     use super::*;
 
     const NOW: u64 = 1_700_000_000 * NS_PER_SECOND;

@@ -12,6 +12,8 @@ use std::num::{NonZeroU32, NonZeroU64};
 
 use proptest::prelude::*;
 use tollgate_gcra::{Bucket, FULL, MAX_CAPACITY_NS, MAX_PERIOD_NS, Refused};
+#[cfg(all(target_arch = "wasm32", target_os = "unknown"))]
+use wasm_bindgen_test::wasm_bindgen_test as test;
 
 const NOW: u64 = 1_700_000_000_000_000_000;
 

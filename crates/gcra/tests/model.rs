@@ -12,6 +12,8 @@ use std::num::{NonZeroU32, NonZeroU64};
 
 use proptest::prelude::*;
 use tollgate_gcra::{Bucket, FULL, Refused};
+#[cfg(all(target_arch = "wasm32", target_os = "unknown"))]
+use wasm_bindgen_test::wasm_bindgen_test as test;
 
 /// Tokens in fractions of `1 / period`, so that a nanosecond brings `requests` of them.
 struct Model {

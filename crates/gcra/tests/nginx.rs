@@ -13,6 +13,8 @@ use std::num::{NonZeroU32, NonZeroU64};
 
 use proptest::prelude::*;
 use tollgate_gcra::{Bucket, FULL};
+#[cfg(all(target_arch = "wasm32", target_os = "unknown"))]
+use wasm_bindgen_test::wasm_bindgen_test as test;
 
 const NS_PER_MS: u64 = 1_000_000;
 

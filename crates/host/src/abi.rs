@@ -34,9 +34,12 @@ pub(crate) enum MapKind {
     Request = 0,
     RequestTrailers = 1,
     Response = 2,
+    CalloutResponse = 6,
 }
 
+const CALLOUT_RESPONSE_BODY: u32 = 4;
 const PLUGIN_CONFIGURATION: u32 = 7;
+const REQUEST: u32 = 0;
 const COUNTER: u32 = 0;
 
 mod imports {
@@ -54,6 +57,13 @@ mod imports {
         ) -> u32;
         pub(super) fn proxy_get_header_map_pairs(
             map: u32,
+            data: *mut *mut u8,
+            size: *mut usize,
+        ) -> u32;
+        pub(super) fn proxy_get_header_map_value(
+            map: u32,
+            key: *const u8,
+            key_size: usize,
             data: *mut *mut u8,
             size: *mut usize,
         ) -> u32;
@@ -119,6 +129,17 @@ mod imports {
             id: *mut u32,
         ) -> u32;
         pub(super) fn proxy_increment_metric(id: u32, offset: i64) -> u32;
+        pub(super) fn proxy_set_tick_period_milliseconds(period: u32) -> u32;
+        pub(super) fn proxy_set_effective_context(context_id: u32) -> u32;
+        pub(super) fn proxy_continue_stream(stream: u32) -> u32;
+        pub(super) fn proxy_call_foreign_function(
+            name: *const u8,
+            name_size: usize,
+            arguments: *const u8,
+            arguments_size: usize,
+            results: *mut *mut u8,
+            results_size: *mut usize,
+        ) -> u32;
     }
 }
 
@@ -173,16 +194,19 @@ pub(crate) fn current_time() -> Answer<u64> {
 
 /// The plugin's configuration.
 pub(crate) fn plugin_configuration(size: usize) -> Answer<Vec<u8>> {
+    buffer(PLUGIN_CONFIGURATION, size)
+}
+
+/// The body of the answer to a callout, or the first `most` bytes of it.
+pub(crate) fn callout_response_body(most: usize) -> Answer<Vec<u8>> {
+    buffer(CALLOUT_RESPONSE_BODY, most)
+}
+
+fn buffer(buffer: u32, most: usize) -> Answer<Vec<u8>> {
     let mut handed = Handed::nothing();
     // SAFETY: the host writes a pointer and a length.
     check(unsafe {
-        imports::proxy_get_buffer_bytes(
-            PLUGIN_CONFIGURATION,
-            0,
-            size,
-            &raw mut handed.data,
-            &raw mut handed.size,
-        )
+        imports::proxy_get_buffer_bytes(buffer, 0, most, &raw mut handed.data, &raw mut handed.size)
     })?;
     Ok(handed.into_bytes())
 }
@@ -193,6 +217,22 @@ pub(crate) fn header_map(map: MapKind) -> Answer<Vec<u8>> {
     // SAFETY: the host writes a pointer and a length.
     check(unsafe {
         imports::proxy_get_header_map_pairs(map as u32, &raw mut handed.data, &raw mut handed.size)
+    })?;
+    Ok(handed.into_bytes())
+}
+
+/// The first value of a header.
+pub(crate) fn header(map: MapKind, name: &str) -> Answer<Vec<u8>> {
+    let mut handed = Handed::nothing();
+    // SAFETY: the name is a live slice; the host writes a pointer and a length.
+    check(unsafe {
+        imports::proxy_get_header_map_value(
+            map as u32,
+            name.as_ptr(),
+            name.len(),
+            &raw mut handed.data,
+            &raw mut handed.size,
+        )
     })?;
     Ok(handed.into_bytes())
 }
@@ -324,4 +364,39 @@ pub(crate) fn define_counter(name: &str) -> Answer<u32> {
 pub(crate) fn increment_counter(id: u32, by: i64) -> Answer<()> {
     // SAFETY: no pointers.
     check(unsafe { imports::proxy_increment_metric(id, by) })
+}
+
+/// Sets the time between two ticks of the root context that the current context belongs to.
+pub(crate) fn set_tick_period(milliseconds: u32) -> Answer<()> {
+    // SAFETY: no pointers.
+    check(unsafe { imports::proxy_set_tick_period_milliseconds(milliseconds) })
+}
+
+/// Makes the calls that follow be about another context, until the current callback returns.
+pub(crate) fn set_effective_context(context_id: u32) -> Answer<()> {
+    // SAFETY: no pointers.
+    check(unsafe { imports::proxy_set_effective_context(context_id) })
+}
+
+/// Lets a request go on that was stopped.
+pub(crate) fn continue_request() -> Answer<()> {
+    // SAFETY: no pointers.
+    check(unsafe { imports::proxy_continue_stream(REQUEST) })
+}
+
+/// Calls a function that is Envoy's own and no part of the ABI.
+pub(crate) fn call_foreign_function(name: &str, arguments: &[u8]) -> Answer<Vec<u8>> {
+    let mut handed = Handed::nothing();
+    // SAFETY: pointers and lengths are those of live slices; the host writes a pointer and a length.
+    check(unsafe {
+        imports::proxy_call_foreign_function(
+            name.as_ptr(),
+            name.len(),
+            arguments.as_ptr(),
+            arguments.len(),
+            &raw mut handed.data,
+            &raw mut handed.size,
+        )
+    })?;
+    Ok(handed.into_bytes())
 }

@@ -6,11 +6,13 @@ use std::net::{IpAddr, SocketAddr};
 use std::num::NonZeroU32;
 
 use tollgate_core::host::{
-    CounterId, Environment, Expected, Host, SharedSetError, SharedUnavailable, SharedValue, Version,
+    Callout, CalloutId, CalloutNotSent, CounterId, Environment, Expected, Hash, Host,
+    PeerCertificate, SharedSetError, SharedUnavailable, SharedValue, Version,
 };
 use tollgate_core::time::Timestamp;
 
 use crate::abi::{self, Failure};
+use crate::signature;
 
 /// Envoy, as seen from one VM.
 #[derive(Default)]
@@ -37,8 +39,48 @@ impl Host for Envoy {
         Some(address.ip().to_canonical())
     }
 
+    fn peer_certificate(&self) -> Option<PeerCertificate> {
+        if abi::property(b"connection\0mtls").ok()? != [1] {
+            return None;
+        }
+        Some(PeerCertificate {
+            uri_san: text_property(b"connection\0uri_san_peer_certificate"),
+            dns_san: text_property(b"connection\0dns_san_peer_certificate"),
+        })
+    }
+
     fn route_name(&self) -> Option<String> {
-        String::from_utf8(abi::property(b"xds\0route_name").ok()?).ok()
+        text_property(b"xds\0route_name")
+    }
+
+    fn verify_signature(
+        &self,
+        hash: Hash,
+        key: &[u8],
+        signature: &[u8],
+        message: &[u8],
+    ) -> Option<bool> {
+        signature::verify(hash, key, signature, message)
+    }
+
+    fn call(&self, callout: &Callout<'_>) -> Result<CalloutId, CalloutNotSent> {
+        let headers = vec![
+            (":method", "GET"),
+            (":scheme", callout.scheme),
+            (":authority", callout.authority),
+            (":path", callout.path),
+            ("accept", callout.accept),
+        ];
+        // Through the SDK, whose dispatcher has to know to which context the answer belongs.
+        proxy_wasm::hostcalls::dispatch_http_call(
+            callout.cluster,
+            headers,
+            None,
+            Vec::new(),
+            callout.timeout,
+        )
+        .map(CalloutId)
+        .map_err(|_| CalloutNotSent)
     }
 
     fn shared_get(&self, key: &str) -> Result<Option<SharedValue>, SharedUnavailable> {
@@ -113,6 +155,12 @@ impl Environment for Envoy {
     fn variable(&self, name: &str) -> Option<String> {
         std::env::var(name).ok()
     }
+}
+
+/// A property that is text; `None` if it is absent or empty.
+fn text_property(path: &[u8]) -> Option<String> {
+    let text = String::from_utf8(abi::property(path).ok()?).ok()?;
+    (!text.is_empty()).then_some(text)
 }
 
 /// Random bytes, fetched from the host a block at a time.

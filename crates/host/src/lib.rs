@@ -8,6 +8,7 @@
 mod abi;
 mod host;
 mod plugin;
+mod signature;
 
 pub use plugin::register;
 

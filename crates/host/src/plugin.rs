@@ -1,13 +1,18 @@
 //! The contexts that the SDK's dispatcher calls.
 
+use std::cell::{Cell, RefCell};
+use std::mem;
 use std::rc::Rc;
+use std::time::Duration;
 
 use proxy_wasm::traits::{Context, HttpContext, RootContext};
 use proxy_wasm::types::{Action, ContextType};
-use tollgate_core::chain::{Chain, Judged, Outcome, Policies};
+use tollgate_core::chain::{Chain, Judged, Kept, Outcome, Policies, Responded, Verdict, Waiting};
 use tollgate_core::headers::{HeaderName, Headers, RequestEdit, RequestEdits, to_wire};
-use tollgate_core::host::Host;
-use tollgate_core::policy::{ResponseHeader, ResponseHeaders};
+use tollgate_core::host::{CalloutId, CalloutResponse, Host, MOST_CALLOUT_BODY};
+use tollgate_core::policy::{
+    Callbacks, ResponseHeader, ResponseHeaders, ResponseSource, ResponseUse, WAITING_TICKS,
+};
 use tollgate_core::problem::LocalReply;
 
 use crate::abi::{self, Failure, MapKind};
@@ -15,13 +20,30 @@ use crate::host::Envoy;
 
 const CRITICAL: u32 = 5;
 
+/// How many requests may wait on a worker. Nothing else bounds them: Envoy's circuit breakers count
+/// only what has reached the router.
+const MOST_WAITING: usize = 1000;
+
+/// How many requests that waited are answered or let go in one call of the host's. It does what that
+/// brings about when the call returns, one inside the other, and its stack is not endless: at some
+/// 300 the VM dies.
+const MOST_AT_ONCE: usize = 32;
+
+/// How soon a tick follows a request that began to wait.
+const SOON: Duration = Duration::from_millis(1);
+
 /// Makes the SDK run a plugin that holds the policies `P`.
 pub fn register<P: Policies + 'static>(name: &'static str) {
     NAME.set(name);
-    proxy_wasm::set_root_context(|_| {
+    proxy_wasm::set_root_context(|context_id| {
         Box::new(Root::<P> {
             name: NAME.get(),
-            envoy: Rc::new(Envoy::default()),
+            context_id,
+            worker: Rc::new(Worker {
+                envoy: Envoy::default(),
+                tick_period: Cell::new(Duration::ZERO),
+                waiting: RefCell::default(),
+            }),
             chain: None,
         })
     });
@@ -29,23 +51,105 @@ pub fn register<P: Policies + 'static>(name: &'static str) {
 
 thread_local! {
     /// The name of the `.wasm`; the SDK takes a plain function, which can capture nothing.
-    static NAME: std::cell::Cell<&'static str> = const { std::cell::Cell::new("") };
+    static NAME: Cell<&'static str> = const { Cell::new("") };
 }
 
 /// One configuration of the plugin on one worker.
-struct Root<P> {
+struct Root<P: Policies> {
     name: &'static str,
-    envoy: Rc<Envoy>,
+    context_id: u32,
+    worker: Rc<Worker<P>>,
     chain: Option<Rc<Chain<P>>>,
 }
 
-impl<P: Policies + 'static> Context for Root<P> {}
+/// What a configuration and its streams share.
+struct Worker<P: Policies> {
+    envoy: Envoy,
+    /// The period that Envoy was told last.
+    tick_period: Cell<Duration>,
+    /// The streams whose requests wait, in the order in which they came.
+    waiting: RefCell<Vec<(u32, SharedPhase<P>)>>,
+}
+
+/// How far a stream is. A root context takes up requests that wait, so it shares this with them.
+type SharedPhase<P> = Rc<RefCell<Phase<P>>>;
+
+enum Phase<P: Policies> {
+    /// Its request has not come, or was answered before it was judged, or is just being judged.
+    Idle,
+    /// Its request waits.
+    Waiting(Box<Waiting<P::Streams>>),
+    /// Its request was judged.
+    Judged {
+        /// What is kept of it until the stream ends.
+        kept: Kept<P::Streams>,
+        /// Whether the response has nothing to get any more, as once we have answered ourselves.
+        answered: bool,
+    },
+}
+
+impl<P: Policies> Worker<P> {
+    fn is_crowded(&self) -> bool {
+        let waiting = self.waiting.try_borrow();
+        waiting.is_ok_and(|waiting| waiting.len() >= MOST_WAITING)
+    }
+
+    fn has_waiting(&self) -> bool {
+        let waiting = self.waiting.try_borrow();
+        waiting.is_ok_and(|waiting| !waiting.is_empty())
+    }
+
+    fn tick_after(&self, period: Duration) {
+        if self.tick_period.replace(period) != period {
+            let milliseconds = u32::try_from(period.as_millis()).unwrap_or(u32::MAX);
+            if let Err(failure) = abi::set_tick_period(milliseconds) {
+                self.envoy.log(
+                    log::Level::Error,
+                    format_args!("tick period not set: {failure:?}"),
+                );
+            }
+        }
+    }
+}
+
+impl<P: Policies + 'static> Context for Root<P> {
+    fn on_http_call_response(
+        &mut self,
+        token: u32,
+        _headers: usize,
+        _body: usize,
+        _trailers: usize,
+    ) {
+        let Some(chain) = self.chain.clone() else {
+            return;
+        };
+        // Where the answer broke off, the host has no headers.
+        let headers = abi::header_map(MapKind::CalloutResponse)
+            .map(Headers::from_wire)
+            .unwrap_or(Ok(Headers::default()))
+            .unwrap_or_default();
+        let body = abi::callout_response_body(MOST_CALLOUT_BODY).unwrap_or_default();
+        let response = CalloutResponse {
+            headers: &headers,
+            body: &body,
+        };
+        chain.on_callout(&self.worker.envoy, CalloutId(token), &response);
+        if self.worker.has_waiting() {
+            self.worker.tick_after(SOON);
+        }
+    }
+}
 
 impl<P: Policies + 'static> RootContext for Root<P> {
     fn on_configure(&mut self, size: usize) -> bool {
         let text = abi::plugin_configuration(size).unwrap_or_default();
-        match Chain::configure(self.name, &text, &*self.envoy) {
+        match Chain::configure(self.name, &text, &self.worker.envoy) {
             Ok(chain) => {
+                if P::CALLBACKS.contains(Callbacks::CALLOUTS) {
+                    // Envoy configures a plugin once more than it uses it, to try it out, and ends
+                    // that instance: what is asked for only now, at the first tick, is not lost.
+                    self.worker.tick_after(SOON);
+                }
                 self.chain = Some(Rc::new(chain));
                 true
             }
@@ -63,12 +167,25 @@ impl<P: Policies + 'static> RootContext for Root<P> {
         }
     }
 
-    fn create_http_context(&self, _context_id: u32) -> Option<Box<dyn HttpContext>> {
+    fn on_tick(&mut self) {
+        if let Some(chain) = self.chain.clone() {
+            let next = chain.on_tick(&self.worker.envoy).unwrap_or(IDLE_TICKS);
+            let more = self.take_up_waiting(&chain);
+            let next = match (more, self.worker.has_waiting()) {
+                (true, _) => SOON,
+                (false, true) => next.min(WAITING_TICKS),
+                (false, false) => next,
+            };
+            self.worker.tick_after(next.max(SOON));
+        }
+    }
+
+    fn create_http_context(&self, context_id: u32) -> Option<Box<dyn HttpContext>> {
         Some(Box::new(Stream {
-            envoy: Rc::clone(&self.envoy),
+            context_id,
+            worker: Rc::clone(&self.worker),
             chain: self.chain.clone(),
-            response: ResponseHeaders::default(),
-            streams: None,
+            phase: Rc::new(RefCell::new(Phase::Idle)),
         }))
     }
 
@@ -77,14 +194,92 @@ impl<P: Policies + 'static> RootContext for Root<P> {
     }
 }
 
+/// The time between ticks where no policy asks for any.
+const IDLE_TICKS: Duration = Duration::from_secs(60);
+
+impl<P: Policies> Root<P> {
+    /// Takes up the requests that wait, and gives whether there are more than can be taken up at
+    /// once. Those that have to wait on stay in their order.
+    fn take_up_waiting(&self, chain: &Chain<P>) -> bool {
+        let waiting = match self.worker.waiting.try_borrow_mut() {
+            Ok(mut waiting) => mem::take(&mut *waiting),
+            Err(_) => return false,
+        };
+        if waiting.is_empty() {
+            return false;
+        }
+        let mut waiting = waiting.into_iter();
+        let mut concluded = 0_usize;
+        while concluded < MOST_AT_ONCE
+            && let Some((context_id, phase)) = waiting.next()
+        {
+            if self.take_up(chain, context_id, phase) {
+                concluded = concluded.saturating_add(1);
+            }
+        }
+        let _ = abi::set_effective_context(self.context_id);
+        let more = waiting.len() > 0;
+        if let Ok(mut kept) = self.worker.waiting.try_borrow_mut() {
+            kept.extend(waiting);
+        }
+        more
+    }
+
+    /// Takes up a request that waits, and gives whether it waits no longer.
+    fn take_up(&self, chain: &Chain<P>, context_id: u32, phase: SharedPhase<P>) -> bool {
+        let Ok(before) = phase
+            .try_borrow_mut()
+            .map(|mut phase| mem::replace(&mut *phase, Phase::Idle))
+        else {
+            return false;
+        };
+        let request = match before {
+            Phase::Waiting(request) => request,
+            // The stream has ended meanwhile, or the host has answered it.
+            other => {
+                if let Ok(mut phase) = phase.try_borrow_mut() {
+                    *phase = other;
+                }
+                return false;
+            }
+        };
+        if let Err(failure) = abi::set_effective_context(context_id) {
+            self.worker.envoy.log(
+                log::Level::Error,
+                format_args!("stream {context_id} lost: {failure:?}"),
+            );
+            chain.on_abandoned(&self.worker.envoy, *request);
+            return false;
+        }
+        let stream = Stream {
+            context_id,
+            worker: Rc::clone(&self.worker),
+            chain: None,
+            phase,
+        };
+        let verdict = chain.on_resume(&self.worker.envoy, *request);
+        if matches!(verdict, Verdict::Waiting(_)) {
+            stream.conclude(chain, verdict);
+            return false;
+        }
+        if stream.conclude(chain, verdict) == Action::Continue
+            && let Err(failure) = abi::continue_request()
+        {
+            self.worker.envoy.log(
+                log::Level::Error,
+                format_args!("stream {context_id} not continued: {failure:?}"),
+            );
+        }
+        true
+    }
+}
+
 /// One request and its response.
 struct Stream<P: Policies> {
-    envoy: Rc<Envoy>,
+    context_id: u32,
+    worker: Rc<Worker<P>>,
     chain: Option<Rc<Chain<P>>>,
-    /// What the response still has to get; empty once we have answered ourselves.
-    response: ResponseHeaders,
-    /// What the policies remember of the request, once it was judged and until it ends.
-    streams: Option<P::Streams>,
+    phase: SharedPhase<P>,
 }
 
 impl<P: Policies> Context for Stream<P> {}
@@ -98,27 +293,14 @@ impl<P: Policies> HttpContext for Stream<P> {
         };
         let headers = abi::header_map(MapKind::Request).map(Headers::from_wire);
         let Ok(Ok(headers)) = headers else {
-            return self.answer(&chain.on_unreadable_request(&*self.envoy));
+            return self.answer(&chain.on_unreadable_request(&self.worker.envoy));
         };
-        let Judged {
-            outcome,
-            edits,
-            response,
-            streams,
-        } = chain.on_request(&*self.envoy, &headers);
-        self.streams = Some(streams);
-        let changed = change(&edits);
-        match outcome {
-            // An upstream must not see what should have been removed.
-            Outcome::Forward if changed.is_err() => {
-                self.answer(&chain.on_unreadable_request(&*self.envoy))
-            }
-            Outcome::Forward => {
-                self.response = response;
-                Action::Continue
-            }
-            Outcome::Reply(reply) => self.answer(&reply),
+        let verdict = chain.on_request(&self.worker.envoy, headers);
+        if let Verdict::Waiting(request) = &verdict {
+            // What fails here fails once more when the request is judged, and counts then.
+            let _ = change(&request.edits());
         }
+        self.conclude(&chain, verdict)
     }
 
     fn on_http_request_trailers(&mut self, _count: usize) -> Action {
@@ -133,26 +315,57 @@ impl<P: Policies> HttpContext for Stream<P> {
     }
 
     fn on_http_response_headers(&mut self, _count: usize, _end_of_stream: bool) -> Action {
-        for ResponseHeader { name, value, joins } in self.response.iter() {
-            let made = match joins {
-                true => abi::add_header(MapKind::Response, name, value.as_bytes()),
-                false => abi::set_header(MapKind::Response, name, value.as_bytes()),
-            };
-            if let Err(failure) = made {
-                self.envoy.log(
-                    log::Level::Warn,
-                    format_args!("response header {name} not set: {failure:?}"),
-                );
+        let Some(chain) = self.chain.clone() else {
+            return Action::Continue;
+        };
+        let Ok(mut phase) = self.phase.try_borrow_mut() else {
+            return Action::Continue;
+        };
+        match &mut *phase {
+            Phase::Judged { answered: true, .. } => Action::Continue,
+            Phase::Judged { kept, answered } => {
+                let (action, replaced) = self.respond(&chain, kept);
+                *answered = replaced;
+                action
+            }
+            // The host answers by itself what never came to be judged, or waits too long.
+            Phase::Idle | Phase::Waiting(_) => {
+                let mut kept = match mem::replace(&mut *phase, Phase::Idle) {
+                    Phase::Waiting(request) => {
+                        self.forget_waiting();
+                        chain.on_overtaken(&self.worker.envoy, *request)
+                    }
+                    Phase::Idle | Phase::Judged { .. } => Kept::default(),
+                };
+                let (action, answered) = self.respond(&chain, &mut kept);
+                *phase = Phase::Judged { kept, answered };
+                action
             }
         }
-        Action::Continue
     }
 
     fn on_log(&mut self) {
-        // A stream that Envoy has refused by itself was never judged.
-        if let (Some(chain), Some(streams)) = (&self.chain, self.streams.take()) {
-            chain.on_end(&*self.envoy, streams);
+        let Some(chain) = &self.chain else {
+            return;
+        };
+        match self.set_phase(Phase::Idle) {
+            // A stream that Envoy has refused by itself was never judged.
+            Phase::Idle => {}
+            Phase::Waiting(request) => {
+                self.forget_waiting();
+                chain.on_abandoned(&self.worker.envoy, *request);
+            }
+            Phase::Judged { kept, .. } => chain.on_end(&self.worker.envoy, kept),
         }
+    }
+}
+
+/// Whether the response at hand has a status of 400 or more; where the host does not tell, it is
+/// looked at.
+fn is_error() -> bool {
+    match abi::header(MapKind::Response, ":status") {
+        Ok(status) => !matches!(status.first(), Some(b'1'..=b'3')),
+        Err(_) => true,
     }
 }
 
@@ -165,6 +378,112 @@ fn change(edits: &RequestEdits) -> Result<(), Failure> {
 }
 
 impl<P: Policies> Stream<P> {
+    /// Does to a request what the chain has decided.
+    fn conclude(&self, chain: &Chain<P>, verdict: Verdict<P::Streams>) -> Action {
+        let Judged {
+            outcome,
+            edits,
+            kept,
+        } = match verdict {
+            Verdict::Judged(judged) => judged,
+            Verdict::Waiting(request) if self.worker.is_crowded() => {
+                chain.on_crowded(&self.worker.envoy, *request)
+            }
+            Verdict::Waiting(request) => {
+                self.wait(request);
+                return Action::Pause;
+            }
+        };
+        let changed = change(&edits);
+        let passes = outcome == Outcome::Forward && changed.is_ok();
+        self.set_phase(Phase::Judged {
+            kept,
+            answered: !passes,
+        });
+        match outcome {
+            // An upstream must not see what should have been removed.
+            Outcome::Forward if changed.is_err() => {
+                self.answer(&chain.on_unreadable_request(&self.worker.envoy))
+            }
+            Outcome::Forward => Action::Continue,
+            Outcome::Reply(reply) => self.answer(&reply),
+        }
+    }
+
+    /// Lets the policies see a response, if one of them wants to, and does to it what they decide.
+    /// Gives whether another answer has taken its place.
+    fn respond(&self, chain: &Chain<P>, kept: &mut Kept<P::Streams>) -> (Action, bool) {
+        let responded = match chain.response_use(kept) {
+            ResponseUse::None => None,
+            ResponseUse::Errors if !is_error() => None,
+            ResponseUse::Errors | ResponseUse::All => self.show(chain, kept),
+        };
+        match responded {
+            Some(Responded::Replace(reply)) => (self.answer(&reply), true),
+            Some(Responded::Change(headers)) => {
+                self.change_response(&headers);
+                (Action::Continue, false)
+            }
+            None => {
+                self.change_response(&kept.response);
+                (Action::Continue, false)
+            }
+        }
+    }
+
+    fn show(&self, chain: &Chain<P>, kept: &mut Kept<P::Streams>) -> Option<Responded> {
+        let headers = abi::header_map(MapKind::Response).ok()?;
+        let headers = Headers::from_wire(headers).ok()?;
+        let source = match abi::property(b"response\0code_details") {
+            Ok(details) if details != b"via_upstream" => {
+                ResponseSource::Gateway(String::from_utf8_lossy(&details).into_owned())
+            }
+            _ => ResponseSource::Upstream,
+        };
+        Some(chain.on_response(&self.worker.envoy, kept, &headers, &source))
+    }
+
+    fn change_response(&self, headers: &ResponseHeaders) {
+        for ResponseHeader { name, value, joins } in headers.iter() {
+            let made = match joins {
+                true => abi::add_header(MapKind::Response, name, value.as_bytes()),
+                false => abi::set_header(MapKind::Response, name, value.as_bytes()),
+            };
+            if let Err(failure) = made {
+                self.worker.envoy.log(
+                    log::Level::Warn,
+                    format_args!("response header {name} not set: {failure:?}"),
+                );
+            }
+        }
+    }
+
+    fn wait(&self, request: Box<Waiting<P::Streams>>) {
+        self.set_phase(Phase::Waiting(request));
+        if let Ok(mut waiting) = self.worker.waiting.try_borrow_mut() {
+            waiting.push((self.context_id, Rc::clone(&self.phase)));
+        }
+        // Requests that come later do not make those before them be looked at more often.
+        if self.worker.tick_period.get() > WAITING_TICKS {
+            self.worker.tick_after(SOON);
+        }
+    }
+
+    fn forget_waiting(&self) {
+        if let Ok(mut waiting) = self.worker.waiting.try_borrow_mut() {
+            waiting.retain(|(context_id, _)| *context_id != self.context_id);
+        }
+    }
+
+    /// Sets how far the stream is, and gives how far it was.
+    fn set_phase(&self, phase: Phase<P>) -> Phase<P> {
+        match self.phase.try_borrow_mut() {
+            Ok(mut current) => mem::replace(&mut *current, phase),
+            // Nobody holds it for longer than it takes to exchange it.
+            Err(_) => Phase::Idle,
+        }
+    }
+
     fn answer(&self, reply: &LocalReply) -> Action {
         let pairs: Vec<(&HeaderName, &String)> = reply
             .headers
@@ -185,7 +504,7 @@ impl<P: Policies> Stream<P> {
             reply.grpc_status,
         );
         if let Err(failure) = sent {
-            self.envoy.log(
+            self.worker.envoy.log(
                 log::Level::Error,
                 format_args!("answer {} not sent: {failure:?}", reply.details),
             );

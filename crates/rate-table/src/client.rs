@@ -69,8 +69,9 @@ impl ClientHash {
         u32::try_from(scaled).unwrap_or_default()
     }
 
-    /// Never zero, which is the tag of an empty slot.
-    pub(crate) fn tag(self) -> NonZeroU64 {
+    /// What tells it apart from the other clients of its page. Never zero, which is the tag of an
+    /// empty slot.
+    pub fn tag(self) -> NonZeroU64 {
         self.tag
     }
 }
@@ -79,6 +80,9 @@ impl ClientHash {
 mod tests {
     use std::collections::HashSet;
     use std::num::NonZeroU32;
+
+    #[cfg(all(target_arch = "wasm32", target_os = "unknown"))]
+    use wasm_bindgen_test::wasm_bindgen_test as test;
 
     use super::*;
 

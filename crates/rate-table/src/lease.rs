@@ -204,6 +204,8 @@ impl Slot for LeaseSlot {
 )]
 mod tests {
     use proptest::prelude::*;
+    #[cfg(all(target_arch = "wasm32", target_os = "unknown"))]
+    use wasm_bindgen_test::wasm_bindgen_test as test;
 
     use super::*;
     use crate::Seed;

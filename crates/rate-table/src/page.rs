@@ -226,6 +226,9 @@ fn write_words(to: &mut [Word], words: impl IntoIterator<Item = u64>) {
 
 #[cfg(test)]
 mod tests {
+    #[cfg(all(target_arch = "wasm32", target_os = "unknown"))]
+    use wasm_bindgen_test::wasm_bindgen_test as test;
+
     use super::*;
     use crate::{LeasePage, PenaltyPage, RatePage, RateSlot};
 

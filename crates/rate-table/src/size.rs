@@ -81,6 +81,9 @@ impl std::error::Error for InvalidTableSize {}
 
 #[cfg(test)]
 mod tests {
+    #[cfg(all(target_arch = "wasm32", target_os = "unknown"))]
+    use wasm_bindgen_test::wasm_bindgen_test as test;
+
     use super::*;
     use crate::{LeasePage, PenaltyPage, RatePage};
 

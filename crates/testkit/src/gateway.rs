@@ -1,8 +1,12 @@
 //! A chain of policies between a client and an upstream that answers 200.
 
-use tollgate_core::chain::{Chain, Judged, Outcome, Policies};
+use std::time::Duration;
+
+use tollgate_core::chain::{Chain, Judged, Kept, Outcome, Policies, Responded, Verdict, Waiting};
 use tollgate_core::config::ConfigErrors;
 use tollgate_core::headers::{Headers, RequestEdit};
+use tollgate_core::host::{CalloutId, CalloutResponse};
+use tollgate_core::policy::ResponseSource;
 use tollgate_core::time::Timestamp;
 
 use crate::host::{Clock, MemoryHost, Process};
@@ -40,57 +44,72 @@ impl<P: Policies> Gateway<P> {
     }
 
     /// Ends a stream.
-    pub fn end(&self, Open(streams): Open<P>) {
-        self.chain.on_end(&self.host, streams);
+    pub fn end(&self, Open(kept): Open<P>) {
+        self.chain.on_end(&self.host, kept);
     }
 
-    /// Sends a request through the chain; its stream stays open.
+    /// Sends a request through the chain, where it does not wait; its stream stays open.
     pub fn begin(&self, request: Request) -> (Reply, Open<P>) {
+        match self.submit(request) {
+            Submitted::Answered(reply, open) => (reply, open),
+            Submitted::Waiting(_) => panic!("the request waits"),
+        }
+    }
+
+    /// Sends a request through the chain, where it may wait.
+    pub fn submit(&self, request: Request) -> Submitted<P> {
         self.host.filter_state.borrow_mut().clear();
         let headers = Headers::from_pairs(request.headers.iter().map(|(n, v)| (n.as_str(), v)));
-        let Judged {
-            outcome,
-            edits,
-            response,
-            streams,
-        } = self.chain.on_request(&self.host, &headers);
-        let mut changed = request.headers;
-        for edit in edits.iter() {
-            match edit {
-                RequestEdit::Remove(name) => changed.retain(|(found, _)| found != name),
-                RequestEdit::Set(name, value) => {
-                    changed.retain(|(found, _)| found != name);
-                    changed.push((name.to_string(), value.clone()));
-                }
-            }
-        }
-        let changed = Seen(changed);
-        let reply = match outcome {
-            Outcome::Forward => Reply {
-                status: 200,
-                headers: response
-                    .iter()
-                    .map(|header| (header.name.to_string(), header.value.clone()))
-                    .collect(),
-                body: Vec::new(),
-                details: String::new(),
-                upstream: Some(changed.clone()),
-                logged: changed,
-            },
-            Outcome::Reply(reply) => Reply {
-                status: reply.status,
-                headers: reply
-                    .headers
-                    .into_iter()
-                    .map(|(name, value)| (name.into_owned(), value))
-                    .collect(),
-                body: reply.body,
-                details: reply.details,
-                upstream: None,
-                logged: changed,
-            },
+        let verdict = self.chain.on_request(&self.host, headers);
+        submitted(request, verdict)
+    }
+
+    /// Takes up a request that waits.
+    pub fn resume(&self, Paused { request, waiting }: Paused<P>) -> Submitted<P> {
+        let verdict = self.chain.on_resume(&self.host, *waiting);
+        submitted(request, verdict)
+    }
+
+    /// Ends the stream of a request that waits.
+    pub fn abandon(&self, paused: Paused<P>) {
+        self.chain.on_abandoned(&self.host, *paused.waiting);
+    }
+
+    /// Lets the policies do what is not for one request.
+    pub fn tick(&self) -> Option<Duration> {
+        self.chain.on_tick(&self.host)
+    }
+
+    /// Answers a callout; no status stands for an answer that broke off.
+    pub fn answer(
+        &self,
+        id: CalloutId,
+        status: Option<u16>,
+        headers: &[(&str, &str)],
+        body: &[u8],
+    ) {
+        let status = status.map(|status| status.to_string());
+        let pseudo = status.iter().map(|status| (":status", status.as_str()));
+        let headers = Headers::from_pairs(pseudo.chain(headers.iter().copied()));
+        let response = CalloutResponse {
+            headers: &headers,
+            body,
         };
-        (reply, Open(streams))
+        self.chain.on_callout(&self.host, id, &response);
+    }
+
+    /// Sends a response through the chain.
+    pub fn respond(
+        &self,
+        Open(kept): &mut Open<P>,
+        status: u16,
+        headers: &[(&str, &str)],
+        source: &ResponseSource,
+    ) -> Responded {
+        let status = status.to_string();
+        let pseudo = [(":status", status.as_str())];
+        let headers = Headers::from_pairs(pseudo.iter().chain(headers).copied());
+        self.chain.on_response(&self.host, kept, &headers, source)
     }
 
     /// Sends trailers through the chain, and gives those that are left.
@@ -102,8 +121,96 @@ impl<P: Policies> Gateway<P> {
     }
 }
 
+/// What became of a request that may wait.
+pub enum Submitted<P: Policies> {
+    /// It was judged.
+    Answered(Reply, Open<P>),
+    /// It waits.
+    Waiting(Paused<P>),
+}
+
+impl<P: Policies> Submitted<P> {
+    /// The answer to a request that does not wait.
+    pub fn reply(self) -> Reply {
+        match self {
+            Submitted::Answered(reply, _) => reply,
+            Submitted::Waiting(_) => panic!("the request waits"),
+        }
+    }
+
+    /// The request, which waits.
+    pub fn paused(self) -> Paused<P> {
+        match self {
+            Submitted::Answered(reply, _) => panic!("the request was answered: {reply:?}"),
+            Submitted::Waiting(paused) => paused,
+        }
+    }
+}
+
+/// A request that waits.
+pub struct Paused<P: Policies> {
+    request: Request,
+    waiting: Box<Waiting<P::Streams>>,
+}
+
+fn submitted<P: Policies>(request: Request, verdict: Verdict<P::Streams>) -> Submitted<P> {
+    match verdict {
+        Verdict::Judged(judged) => {
+            let (reply, open) = concluded(request, judged);
+            Submitted::Answered(reply, open)
+        }
+        Verdict::Waiting(waiting) => Submitted::Waiting(Paused { request, waiting }),
+    }
+}
+
+fn concluded<P: Policies>(request: Request, judged: Judged<P::Streams>) -> (Reply, Open<P>) {
+    let Judged {
+        outcome,
+        edits,
+        kept,
+    } = judged;
+    let mut changed = request.headers;
+    for edit in edits.iter() {
+        match edit {
+            RequestEdit::Remove(name) => changed.retain(|(found, _)| found != name),
+            RequestEdit::Set(name, value) => {
+                changed.retain(|(found, _)| found != name);
+                changed.push((name.to_string(), value.clone()));
+            }
+        }
+    }
+    let changed = Seen(changed);
+    let reply = match outcome {
+        Outcome::Forward => Reply {
+            status: 200,
+            headers: kept
+                .response
+                .iter()
+                .map(|header| (header.name.to_string(), header.value.clone()))
+                .collect(),
+            body: Vec::new(),
+            details: String::new(),
+            upstream: Some(changed.clone()),
+            logged: changed,
+        },
+        Outcome::Reply(reply) => Reply {
+            status: reply.status,
+            headers: reply
+                .headers
+                .into_iter()
+                .map(|(name, value)| (name.into_owned(), value))
+                .collect(),
+            body: reply.body,
+            details: reply.details,
+            upstream: None,
+            logged: changed,
+        },
+    };
+    (reply, Open(kept))
+}
+
 /// A stream whose request was judged and that has not ended.
-pub struct Open<P: Policies>(P::Streams);
+pub struct Open<P: Policies>(Kept<P::Streams>);
 
 /// A request; `GET /` of `api.example` to begin with.
 #[derive(Clone, Debug)]

@@ -10,7 +10,8 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use tollgate_core::host::{
-    CounterId, Environment, Expected, Host, SharedSetError, SharedUnavailable, SharedValue, Version,
+    Callout, CalloutId, CalloutNotSent, CounterId, Environment, Expected, Hash, Host,
+    PeerCertificate, SharedSetError, SharedUnavailable, SharedValue, Version,
 };
 use tollgate_core::time::Timestamp;
 
@@ -51,6 +52,7 @@ pub struct Process {
 #[derive(Default)]
 struct State {
     workers: u64,
+    callouts: u32,
     data: HashMap<String, (Vec<u8>, NonZeroU32)>,
     writes: u32,
     counters: Vec<(String, u64)>,
@@ -70,6 +72,10 @@ impl Process {
         MemoryHost {
             process: self.clone(),
             client_address: Cell::new(Some(IpAddr::from([192, 0, 2, 1]))),
+            peer_certificate: RefCell::default(),
+            clusters: RefCell::default(),
+            callouts: RefCell::default(),
+            signatures: RefCell::default(),
             route_name: RefCell::default(),
             environment: RefCell::default(),
             filter_state: RefCell::default(),
@@ -85,6 +91,13 @@ impl Process {
         let mut state = self.state.lock().unwrap();
         state.workers = state.workers.wrapping_add(1);
         state.workers
+    }
+
+    /// Numbers the callouts.
+    fn next_callout(&self) -> u32 {
+        let mut state = self.state.lock().unwrap();
+        state.callouts = state.callouts.wrapping_add(1);
+        state.callouts
     }
 
     /// The counters and their values, by their full names.
@@ -129,12 +142,36 @@ pub enum Fault {
     WriteFails,
 }
 
+/// A callout that was sent.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Sent {
+    /// Its number.
+    pub id: CalloutId,
+    /// The cluster.
+    pub cluster: String,
+    /// Scheme, host and path in one.
+    pub url: String,
+    /// After what time no answer is awaited any longer.
+    pub timeout: Duration,
+}
+
+/// Checks a signature: the hash, the key's SPKI, the signature and the message.
+pub type VerifySignature = dyn Fn(Hash, &[u8], &[u8], &[u8]) -> Option<bool>;
+
 /// One worker of a [`Process`].
 pub struct MemoryHost {
     /// What it shares with the others.
     pub process: Process,
     /// The client of the next request; `None` where the host can't tell.
     pub client_address: Cell<Option<IpAddr>>,
+    /// The certificate of the next request's client.
+    pub peer_certificate: RefCell<Option<PeerCertificate>>,
+    /// The clusters that callouts can be sent to.
+    pub clusters: RefCell<Vec<String>>,
+    /// The callouts that were sent and not taken yet.
+    pub callouts: RefCell<VecDeque<Sent>>,
+    /// The host's own cryptography, if it has any.
+    pub signatures: RefCell<Option<Box<VerifySignature>>>,
     /// The name of the route of the next request.
     pub route_name: RefCell<Option<String>>,
     /// The environment variables.
@@ -192,6 +229,42 @@ impl Host for MemoryHost {
     fn client_address(&self) -> Option<IpAddr> {
         self.called();
         self.client_address.get()
+    }
+
+    fn peer_certificate(&self) -> Option<PeerCertificate> {
+        self.called();
+        self.peer_certificate.borrow().clone()
+    }
+
+    fn verify_signature(
+        &self,
+        hash: Hash,
+        key: &[u8],
+        signature: &[u8],
+        message: &[u8],
+    ) -> Option<bool> {
+        self.called();
+        let signatures = self.signatures.borrow();
+        signatures.as_ref()?(hash, key, signature, message)
+    }
+
+    fn call(&self, callout: &Callout<'_>) -> Result<CalloutId, CalloutNotSent> {
+        if !self
+            .clusters
+            .borrow()
+            .iter()
+            .any(|known| known == callout.cluster)
+        {
+            return Err(CalloutNotSent);
+        }
+        let id = CalloutId(self.process.next_callout());
+        self.callouts.borrow_mut().push_back(Sent {
+            id,
+            cluster: callout.cluster.to_owned(),
+            url: format!("{}://{}{}", callout.scheme, callout.authority, callout.path),
+            timeout: callout.timeout,
+        });
+        Ok(id)
     }
 
     fn route_name(&self) -> Option<String> {

@@ -13,5 +13,5 @@
 mod gateway;
 mod host;
 
-pub use gateway::{Gateway, Open, Reply, Request, Seen};
-pub use host::{Clock, Fault, MemoryHost, Process};
+pub use gateway::{Gateway, Open, Paused, Reply, Request, Seen, Submitted};
+pub use host::{Clock, Fault, MemoryHost, Process, Sent, VerifySignature};

@@ -117,7 +117,7 @@ impl RateLimit {
         let is_concurrency = move |limit: &Limit| {
             matches!(limit.kind, Kind::Concurrency { .. }) && is_due(limit, would_deny)
         };
-        for (_, limit) in self.applying(is_concurrency, x)? {
+        for (index, limit) in self.applying(is_concurrency, x)? {
             let Kind::Concurrency { most, lease_ns } = limit.kind else {
                 continue;
             };
@@ -138,7 +138,7 @@ impl RateLimit {
                     limit
                         .counters
                         .count(x.host, limit.name.as_str(), Event::Allowed);
-                    stream.leases.push((place, lease));
+                    stream.leases.push((index, place, lease));
                 }
                 Ok(Err(NoLease::Full { .. })) => refuse(limit, too_many_under_way(limit, x), x)?,
                 Ok(Err(NoLease::PageFull)) => uncounted(limit, UpdateFailed::Full, x)?,
@@ -220,7 +220,7 @@ impl RateLimit {
                 .counters
                 .count(x.host, limit.name.as_str(), Event::Denied);
         }
-        Err(Box::new(too_many(&refusals, x)))
+        Err(too_many(&refusals, x).into())
     }
 
     /// Gives back what a request was charged, and tells the client how it stands without it.
@@ -242,7 +242,9 @@ impl RateLimit {
                 }
             }
             Ok(_) => {}
-            Err(failure) => count_uncounted(x.host, Self::SECTION, failure),
+            Err(failure) => {
+                count_uncounted(x.host, Self::SECTION, Some(limit.name.as_str()), failure);
+            }
         }
     }
 }
@@ -418,7 +420,12 @@ fn refuse<H: Host>(limit: &Limit, problem: Problem, x: &mut Exchange<'_, H>) -> 
 }
 
 fn uncounted<H: Host>(limit: &Limit, failure: UpdateFailed, x: &mut Exchange<'_, H>) -> StepResult {
-    count_uncounted(x.host, RateLimit::SECTION, failure);
+    count_uncounted(
+        x.host,
+        RateLimit::SECTION,
+        Some(limit.name.as_str()),
+        failure,
+    );
     match limit.on_contention {
         OnContention::Allow => Ok(()),
         OnContention::Deny => {

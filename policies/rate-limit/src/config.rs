@@ -3,6 +3,7 @@
 use std::num::NonZeroU32;
 
 use deserr::{Deserr, IntoValue, Value, ValuePointerRef};
+use tollgate_claims::ClaimPath;
 use tollgate_core::apis::{MatchConfig, Method};
 use tollgate_core::config::{ConfigErrors, OneOrMany, Positive, Table, parse_text};
 use tollgate_core::headers::FieldName;
@@ -20,9 +21,9 @@ pub struct LimitConfig {
     pub name: Name,
     /// What makes one client; requests that agree in all of it share a bucket.
     pub key: OneOrMany<KeyPart>,
-    /// How fast: `100/s`, `2000 / 5m`, `10r/s burst=20`, `12pm`.
+    /// How fast: `100/s`, `2000 / 5m`, `10r/s burst=20`, `12pm`, or `{ rate: 100/s, burst: 50 }`.
     #[deserr(default)]
-    pub rate: Option<Rate>,
+    pub rate: Option<RateConfig>,
     /// How many requests a client may make at once after a pause.
     #[deserr(default)]
     pub burst: Option<Positive>,
@@ -81,6 +82,41 @@ const DEFAULT_MAX_CLIENTS: Positive = match NonZeroU32::new(100_000) {
     None => Positive(NonZeroU32::MIN),
 };
 
+/// A rate, with its burst if that is given in one with it.
+#[derive(Clone, Copy, Debug)]
+pub struct RateConfig(pub Rate);
+
+#[derive(Deserr)]
+#[deserr(error = ConfigErrors, deny_unknown_fields)]
+struct RateObject {
+    rate: Rate,
+    #[deserr(default)]
+    burst: Option<Positive>,
+}
+
+impl Deserr<ConfigErrors> for RateConfig {
+    fn deserialize_from_value<V: IntoValue>(
+        value: Value<V>,
+        location: ValuePointerRef<'_>,
+    ) -> Result<Self, ConfigErrors> {
+        if !matches!(value, Value::Map(_)) {
+            return Rate::deserialize_from_value(value, location).map(RateConfig);
+        }
+        let RateObject { rate, burst } = RateObject::deserialize_from_value(value, location)?;
+        if rate.burst.is_some() && burst.is_some() {
+            let mut errors = ConfigErrors::default();
+            let path = tollgate_core::config::display_path(location);
+            let message = "the rate already has a burst: give it in one place";
+            errors.add(format!("{path}.burst"), message);
+            return Err(errors);
+        }
+        Ok(RateConfig(Rate {
+            burst: rate.burst.or(burst.map(|Positive(burst)| burst)),
+            ..rate
+        }))
+    }
+}
+
 /// Something that tells clients apart.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum KeyPart {
@@ -108,6 +144,8 @@ pub enum KeyPart {
     Query(String),
     /// A cookie.
     Cookie(String),
+    /// A claim of the caller's verified token.
+    Claim(ClaimPath),
 }
 
 const PLAIN_PARTS: [&str; 6] = [
@@ -135,7 +173,8 @@ impl std::str::FromStr for KeyPart {
             "global" => KeyPart::Global,
             _ => {
                 return Err(format!(
-                    "unknown key {}{}, or {{ header: … }}, {{ query: … }}, {{ cookie: … }}",
+                    "unknown key {}{}, or {{ header: … }}, {{ query: … }}, {{ cookie: … }}, \
+                     {{ claim: … }}",
                     tollgate_core::config::quote(text),
                     tollgate_core::config::expected_one_of(text, &PLAIN_PARTS)
                 ));
@@ -155,6 +194,8 @@ struct KeyObject {
     query: Option<String>,
     #[deserr(default)]
     cookie: Option<String>,
+    #[deserr(default)]
+    claim: Option<ClaimPath>,
 }
 
 #[derive(Deserr)]
@@ -201,13 +242,14 @@ impl Deserr<ConfigErrors> for KeyPart {
             object.header.map(KeyPart::Header),
             object.query.map(KeyPart::Query),
             object.cookie.map(KeyPart::Cookie),
+            object.claim.map(KeyPart::Claim),
         ];
         let mut parts = parts.into_iter().flatten();
         match (parts.next(), parts.next()) {
             (Some(part), None) if errors.is_empty() => Ok(part),
             (Some(_), None) => Err(errors),
             _ => {
-                let message = "expected exactly one of client_address, header, query, cookie; for \
+                let message = "expected exactly one of client_address, header, query, cookie, claim; for \
                                several write a list";
                 errors.add(path, message);
                 Err(errors)

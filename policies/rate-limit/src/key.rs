@@ -1,7 +1,9 @@
 //! Which client a request is of.
 
+use std::borrow::Cow;
 use std::net::IpAddr;
 
+use tollgate_claims::key_text;
 use tollgate_core::headers::Headers;
 use tollgate_core::host::Host;
 use tollgate_core::lookup::{cookie_values, query_values};
@@ -30,7 +32,8 @@ impl Key {
             | KeyPart::ClientAddress { .. }
             | KeyPart::Header(_)
             | KeyPart::Query(_)
-            | KeyPart::Cookie(_) => false,
+            | KeyPart::Cookie(_)
+            | KeyPart::Claim(_) => false,
         })
     }
 
@@ -39,6 +42,13 @@ impl Key {
         self.parts
             .iter()
             .any(|part| matches!(part, KeyPart::Consumer | KeyPart::Plan))
+    }
+
+    /// Whether it looks at the caller's token.
+    pub(crate) fn needs_token(&self) -> bool {
+        self.parts
+            .iter()
+            .any(|part| matches!(part, KeyPart::Claim(_)))
     }
 
     /// Whether it needs to be known which API the request is for.
@@ -117,6 +127,15 @@ fn value<H: Host>(part: &KeyPart, x: &Exchange<'_, H>) -> Vec<u8> {
         KeyPart::Api => x.api_name().as_bytes().to_vec(),
         KeyPart::Route => x.host.route_name().unwrap_or_default().into_bytes(),
         KeyPart::Global => Vec::new(),
+        // A claim that is no text, number or truth value is like one that is not there.
+        KeyPart::Claim(claim) => x
+            .facts
+            .token
+            .as_ref()
+            .and_then(|token| claim.find(&token.claims))
+            .and_then(key_text)
+            .map(Cow::into_owned)
+            .unwrap_or_default(),
         KeyPart::Header(name) => first(x.request, name.as_str()),
         KeyPart::Query(name) => {
             let path = x.request.get(":path").unwrap_or_default();

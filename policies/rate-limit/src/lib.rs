@@ -21,9 +21,12 @@ use std::cmp::Reverse;
 
 use tollgate_core::config::Rejected;
 use tollgate_core::host::Host;
-use tollgate_core::policy::{Callbacks, Compile, Exchange, Policy, Step, StepResult, TargetUse};
-use tollgate_core::problem::{Problem, REQUEST_AMBIGUOUS};
-use tollgate_core::shared::{Update, UpdateFailed, update};
+use tollgate_core::policy::{
+    Callbacks, Compile, Exchange, Halt, Policy, Step, StepResult, TargetUse,
+};
+use tollgate_core::problem::{Kind, Problem, REQUEST_AMBIGUOUS};
+use tollgate_core::shared::{UpdateFailed, agreed_seed};
+use tollgate_core::telemetry::count_uncounted;
 use tollgate_rate_table::{Lease, LeaseSlot, Page, Seed};
 
 use config::Count;
@@ -43,8 +46,8 @@ pub struct RateLimit {
 pub struct Stream {
     /// What it was charged, to be given back if it is refused after all.
     charged: Vec<Charge>,
-    /// Its places among the requests under way.
-    leases: Vec<(Place, Lease)>,
+    /// Its places among the requests under way, each with its limit's place.
+    leases: Vec<(usize, Place, Lease)>,
 }
 
 /// What a request was charged by a limit.
@@ -62,6 +65,10 @@ impl Policy for RateLimit {
         .union(Callbacks::LOG);
     type Section = Vec<LimitConfig>;
     type Stream = Stream;
+
+    fn kinds(kinds: &mut Vec<&'static Kind>) {
+        problems::all(kinds);
+    }
 
     fn compile(section: Vec<LimitConfig>, cx: &mut Compile<'_>) -> Result<Self, Rejected> {
         let mut limits: Vec<Limit> = Vec::with_capacity(section.len());
@@ -113,7 +120,9 @@ impl Policy for RateLimit {
                 self.forward(x);
                 Ok(())
             }
-            Step::Identify | Step::Authenticate | Step::Entitle | Step::Charge => Ok(()),
+            Step::Identify | Step::Require | Step::Authenticate | Step::Entitle | Step::Charge => {
+                Ok(())
+            }
         }
     }
 
@@ -132,17 +141,14 @@ impl Policy for RateLimit {
 impl RateLimit {
     /// Gives back the places among the requests under way.
     fn leave<H: Host>(&self, stream: &mut Stream, host: &H) {
-        for (place, lease) in stream.leases.drain(..) {
+        for (limit, place, lease) in stream.leases.drain(..) {
             let released = place.update(host, None, |page: &mut Page<LeaseSlot>| {
                 (page.release(place.client(), lease), ())
             });
-            self.note_failure(released, host);
-        }
-    }
-
-    fn note_failure<H: Host>(&self, result: Result<(), UpdateFailed>, host: &H) {
-        if let Err(failure) = result {
-            tollgate_core::telemetry::count_uncounted(host, Self::SECTION, failure);
+            if let Err(failure) = released {
+                let name = self.limits.get(limit).map(|limit| limit.name.as_str());
+                count_uncounted(host, Self::SECTION, name, failure);
+            }
         }
     }
 
@@ -162,7 +168,7 @@ impl RateLimit {
         &'a self,
         wanted: impl Fn(&Limit) -> bool + 'a,
         x: &mut Exchange<'_, H>,
-    ) -> Result<Vec<(usize, &'a Limit)>, Box<Problem>> {
+    ) -> Result<Vec<(usize, &'a Limit)>, Halt> {
         // Mostly no limit of a step is about a request; then nothing is allocated.
         let mut applying = Vec::new();
         for (index, limit) in self
@@ -189,14 +195,7 @@ impl RateLimit {
         if let Some(seed) = self.seed.get() {
             return Ok(seed);
         }
-        let mut random = [0; 16];
-        host.fill_random(&mut random);
-        let agreed = update(host, "tollgate/seed", 8, |bytes| {
-            match bytes.and_then(|bytes| <[u8; 16]>::try_from(bytes).ok()) {
-                Some(known) => Update::Keep(known),
-                None => Update::Write(random.to_vec(), random),
-            }
-        })?;
+        let agreed = agreed_seed(host)?;
         Ok(self.seed.get_or_init(|| Seed::from_bytes(agreed)))
     }
 }

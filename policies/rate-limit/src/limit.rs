@@ -3,8 +3,9 @@
 use std::num::{NonZeroU32, NonZeroU64};
 use std::time::Duration;
 
-use tollgate_core::apis::{ApiConfig, ApiId, ApiTable};
+use tollgate_core::apis::{ApiConfig, ApiId, ApiTable, check_method};
 use tollgate_core::config::{ConfigErrors, Rejected};
+use tollgate_core::credentials::Credential;
 use tollgate_core::headers::FieldName;
 use tollgate_core::host::Host;
 use tollgate_core::limit_headers::LimitName;
@@ -15,7 +16,9 @@ use tollgate_core::target::AmbiguousRequest;
 use tollgate_gcra::Bucket;
 use tollgate_rate_table::{PenaltyBucket, Seed, TableSize};
 
-use crate::config::{CostConfig, Count, ExemptConfig, KeyPart, LimitConfig, PenaltyConfig};
+use crate::config::{
+    CostConfig, Count, ExemptConfig, KeyPart, LimitConfig, PenaltyConfig, RateConfig,
+};
 use crate::counters::Counters;
 use crate::key::Key;
 use crate::place::{Place, Places};
@@ -141,6 +144,12 @@ impl Limit {
             let mut found = named.filter(|(named, _)| named.as_str().as_bytes() == method);
             found.next().map(|(_, cost)| *cost)
         };
+        // A method that a server may take for another costs what the dearest does.
+        if !self.cost.methods.is_empty() && check_method(x.method()).is_err() {
+            let costs = self.cost.methods.iter().map(|(_, cost)| *cost);
+            let dearest = costs.max().unwrap_or_default().max(self.cost.default);
+            return dearest.min(burst);
+        }
         // HEAD is GET without the body (RFC 9110 section 9.3.2), and as dear to who answers it.
         let by_method = || match x.method() {
             b"HEAD" => of_method(b"HEAD").or_else(|| of_method(b"GET")),
@@ -216,7 +225,7 @@ fn compile_kind(
             Err(errors.add(path, message))
         }
         (None, Some(most)) => compile_concurrency(config, most.0, path, errors),
-        (Some(rate), None) => {
+        (Some(RateConfig(rate)), None) => {
             let bucket = compile_bucket(config, rate, path, errors);
             if config.lease.is_some() {
                 let message = "is for concurrent only: remove it";
@@ -338,12 +347,22 @@ fn compile_key(config: &LimitConfig, path: &str, cx: &mut Compile<'_>) -> Result
     }
     let exempts = !config.exempt.consumers.is_empty() || !config.exempt.plans.is_empty();
     let needs_identity = key.needs_identity() || exempts;
+    if key.needs_token() && config.count == Count::All {
+        let message = "all requests are counted before a token is checked, so key can't name \
+                       claims: count: admitted, or another key";
+        verdict = Err(cx.errors.add(format!("{path}.count"), message));
+    }
+    if key.needs_token() && !cx.credentials.contains(Credential::Jwt) {
+        let message = "a claim is named, but nothing checks tokens: add the section jwt_authz, or \
+                       use another key";
+        verdict = Err(cx.errors.add(format!("{path}.key"), message));
+    }
     if needs_identity && config.count == Count::All {
         let message = "all requests are counted before it is known who calls, so key and exempt \
                        can't name consumers or plans: count: admitted, or another key";
         verdict = Err(cx.errors.add(format!("{path}.count"), message));
     }
-    if needs_identity && !cx.identifies {
+    if needs_identity && cx.credentials.is_empty() {
         let message = "consumers or plans are named in key or exempt, but nothing finds out who \
                        calls: add the section usage_plan, or use another key";
         verdict = Err(cx.errors.add(path, message));

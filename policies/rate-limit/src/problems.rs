@@ -32,3 +32,13 @@ const ABNORMAL_USAGE: RegisteredType = RegisteredType {
     uri: "https://iana.org/assignments/http-problem-types#abnormal-usage-detected",
     title: "Request not satisfied due to detection of abnormal request pattern",
 };
+
+/// All of them.
+pub(crate) fn all(kinds: &mut Vec<&'static Kind>) {
+    kinds.extend([
+        &RATE_LIMITED,
+        &CONCURRENCY_LIMITED,
+        &CLIENT_BLOCKED,
+        &LIMIT_UNAVAILABLE,
+    ]);
+}

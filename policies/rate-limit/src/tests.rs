@@ -29,7 +29,7 @@ use tollgate_usage_plan::UsagePlan;
 
 use super::*;
 
-type Alone = tollgate_core::chain!(RateLimit, Nobody);
+type Alone = tollgate_core::chain!(RateLimit, Nobody, tollgate_access::Access);
 
 /// Stands for a policy that finds out who calls, and never does.
 struct Nobody;
@@ -41,7 +41,8 @@ struct NobodyConfig {}
 impl Policy for Nobody {
     const SECTION: &'static str = "nobody";
     const CALLBACKS: Callbacks = Callbacks::REQUEST_HEADERS;
-    const IDENTIFIES: bool = true;
+    const CREDENTIAL: Option<tollgate_core::credentials::Credential> =
+        Some(tollgate_core::credentials::Credential::ApiKey);
     type Section = NobodyConfig;
     type Stream = ();
 
@@ -54,7 +55,36 @@ impl Policy for Nobody {
     }
 }
 
-type WithPlans = tollgate_core::chain!(RateLimit, UsagePlan);
+/// Stands for a policy that checks tokens: the claims are in a header.
+struct Tokens;
+
+impl Policy for Tokens {
+    const SECTION: &'static str = "tokens";
+    const CALLBACKS: Callbacks = Callbacks::REQUEST_HEADERS;
+    const CREDENTIAL: Option<tollgate_core::credentials::Credential> =
+        Some(tollgate_core::credentials::Credential::Jwt);
+    type Section = NobodyConfig;
+    type Stream = ();
+
+    fn compile(NobodyConfig {}: NobodyConfig, _: &mut Compile<'_>) -> Result<Self, Rejected> {
+        Ok(Tokens)
+    }
+
+    fn step<H: Host>(&self, step: Step, (): &mut (), x: &mut Exchange<'_, H>) -> StepResult {
+        if let (Step::Authenticate, Some(claims)) = (step, x.request.get("claims")) {
+            x.facts.token = Some(std::sync::Arc::new(tollgate_core::token::Token {
+                provider: "idp".into(),
+                subject: None,
+                client: None,
+                claims: serde_json::from_slice(claims).unwrap(),
+                expires: None,
+            }));
+        }
+        Ok(())
+    }
+}
+
+type WithPlans = tollgate_core::chain!(RateLimit, UsagePlan, tollgate_access::Access);
 
 fn start<P: Policies>(config: &Value) -> Gateway<P> {
     Gateway::start(config).unwrap_or_else(|errors| panic!("{errors}"))

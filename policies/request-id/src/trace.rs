@@ -97,6 +97,8 @@ fn hex(digits: &str, length: usize) -> Option<u128> {
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
+    #[cfg(all(target_arch = "wasm32", target_os = "unknown"))]
+    use wasm_bindgen_test::wasm_bindgen_test as test;
 
     use super::*;
 

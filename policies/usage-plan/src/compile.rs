@@ -4,13 +4,18 @@ use std::collections::HashMap;
 use std::time::Duration;
 
 use tollgate_core::config::{ConfigErrors, Rejected, Table, expected_one_of, quote};
+use tollgate_core::credentials::Credential;
 use tollgate_core::headers::{FieldName, HeaderName};
 use tollgate_core::name::Name;
-use tollgate_core::policy::{Compile, Mode};
+use tollgate_core::places::{HeaderPlace, Places};
+use tollgate_core::policy::{Authenticator, Compile, Mode};
 use tollgate_core::time::{Instant3339, Timestamp};
+use tollgate_rate_table::TableSize;
 
-use crate::config::{ApiKeyConfig, ConsumerConfig, KeyConfig, PlanConfig, UsagePlanConfig};
-use crate::credential::Places;
+use crate::clients::{Clients, TokenPlans};
+use crate::config::{
+    ApiKeyConfig, ConsumerConfig, KeyConfig, PlanConfig, TokenConfig, UsagePlanConfig,
+};
 use crate::keys::{Digest, KeyRecord, Keys, Pepper, Scheme};
 use crate::plan::Plan;
 use crate::{Consumer, UsagePlan, challenge};
@@ -20,24 +25,34 @@ pub(crate) fn compile(
     config: UsagePlanConfig,
     cx: &mut Compile<'_>,
 ) -> Result<UsagePlan, Rejected> {
+    let challenge = challenge(&config.key);
+    cx.authenticators.push(Authenticator {
+        credential: Credential::ApiKey,
+        challenge: challenge.clone(),
+        admits_anonymous: config.anonymous.is_some(),
+        providers: Vec::new(),
+        mode: config.mode,
+    });
     let records = Records::new(&config);
     let names = PlanNames::new(&config.plans);
     let plans = compile_plans(config.plans.0, cx);
     let pepper = compile_pepper(&config.key, cx);
     let consumers = compile_consumers(&config.consumers, &names, &records, cx.errors);
     let keys = compile_keys(&config.consumers, pepper, cx.errors);
+    let providers: Vec<String> = cx
+        .authenticators
+        .iter()
+        .flat_map(|authenticator| authenticator.providers.iter().cloned())
+        .collect();
+    let clients = compile_clients(&config.consumers, &providers, cx.errors);
+    let tokens = config
+        .token
+        .map(|token| compile_tokens(token, &names, &records, &providers, cx));
     let anonymous = config.anonymous.map(|anonymous| {
-        let plan = names.find(&anonymous.plan, "usage_plan.anonymous.plan", cx.errors)?;
-        if names.has_offset(plan) {
-            return Err(cx.errors.add(
-                "usage_plan.anonymous.plan",
-                "has a quota with an offset, which is for the first period of a consumer: use \
-                 another plan",
-            ));
-        }
+        let path = "usage_plan.anonymous.plan";
         Ok(Consumer {
             id: "anonymous".into(),
-            plan,
+            plan: names.find_without_offset(&anonymous.plan, path, cx.errors)?,
             since: None,
             record: records.of_anonymous(),
         })
@@ -48,22 +63,24 @@ pub(crate) fn compile(
         .retry_after_max
         .map(|span| check_retry_after(span.get(), cx.errors))
         .transpose();
-    if config.consumers.is_empty() && anonymous.is_none() {
+    if config.consumers.is_empty() && anonymous.is_none() && tokens.is_none() {
         return Err(cx.errors.add(
             "usage_plan",
-            "neither consumers nor an anonymous plan are given, so every request would be refused: \
-             add one of them",
+            "neither consumers nor an anonymous plan nor one for tokens are given, so every request \
+             would be refused: add one of them",
         ));
     }
     let (prefix, ()) = (prefix?, key?);
     Ok(UsagePlan {
-        places: Places::new(&config.key),
+        places: places(&config.key),
         strip: config.key.strip,
-        challenge: challenge(&config.key),
+        challenge,
         keys: keys?,
         plans: plans?,
         consumers: consumers?,
         anonymous: anonymous.transpose()?,
+        clients: clients?,
+        tokens: tokens.transpose()?,
         id_header: HeaderName::Owned(format!("{prefix}id")),
         plan_header: HeaderName::Owned(format!("{prefix}plan")),
         identity_prefix: prefix.to_owned(),
@@ -95,6 +112,11 @@ impl Records {
 
     fn of(&self, consumer: &str) -> Box<str> {
         format!("{}{consumer}", self.prefix).into()
+    }
+
+    /// What the keys of pages begin with that hold clients which the configuration does not name.
+    fn of_clients(&self) -> Box<str> {
+        self.of(" clients ")
     }
 
     fn of_anonymous(&self) -> Box<str> {
@@ -153,6 +175,32 @@ impl PlanNames {
             })
     }
 
+    /// A plan for callers whose first period nobody knows.
+    fn find_without_offset(
+        &self,
+        name: &Name,
+        path: &str,
+        errors: &mut ConfigErrors,
+    ) -> Result<u16, Rejected> {
+        let plan = self.find(name, path, errors)?;
+        match self.has_offset(plan) {
+            false => Ok(plan),
+            true => Err(errors.add(
+                path,
+                "has a quota with an offset, which is for the first period of a consumer: use \
+                 another plan",
+            )),
+        }
+    }
+
+    fn by_name(&self) -> HashMap<Box<str>, u16> {
+        self.plans
+            .iter()
+            .zip(0..=u16::MAX)
+            .map(|((name, _), index)| (name.as_str().into(), index))
+            .collect()
+    }
+
     fn has_offset(&self, index: u16) -> bool {
         self.plans
             .get(usize::from(index))
@@ -201,6 +249,118 @@ fn compile_consumers(
         }
     }
     verdict.map(|()| consumers)
+}
+
+/// Which client of which issuer is which consumer. Issuers need not know of one another's clients, so
+/// where there are several, one must not be able to make its own client somebody else's.
+fn compile_clients(
+    configs: &[ConsumerConfig],
+    providers: &[String],
+    errors: &mut ConfigErrors,
+) -> Result<Clients, Rejected> {
+    let mut clients = Clients::default();
+    let mut verdict = Ok(());
+    for (consumer, config) in (0_u32..).zip(configs) {
+        let path = format!("usage_plan.consumers[{consumer}].clients");
+        let Some(listed) = &config.clients else {
+            // One that is listed goes before one that is only meant.
+            continue;
+        };
+        for (index, client) in listed.iter().enumerate() {
+            if client.id.is_empty() {
+                let message = "is empty, expected the client's id";
+                verdict = Err(errors.add(format!("{path}[{index}]"), message));
+                continue;
+            }
+            let path = format!("{path}[{index}]");
+            match &client.provider {
+                None if providers.len() > 1 => {
+                    let message = format!(
+                        "names no provider, and there are several: write {{ provider: …, id: {} }}",
+                        quote(&client.id)
+                    );
+                    verdict = Err(errors.add(path.as_str(), message));
+                }
+                Some(name) if !providers.is_empty() && !is_in(name, providers) => {
+                    verdict = Err(errors.add(path.as_str(), unknown_provider(name, providers)));
+                }
+                _ => {}
+            }
+            let provider = client.provider.as_ref().map(|name| name.as_str().into());
+            if let Some(other) = clients.add(&client.id, provider, consumer) {
+                let message = format!(
+                    "{} is a client of usage_plan.consumers[{other}] too",
+                    quote(&client.id)
+                );
+                verdict = Err(errors.add(path, message));
+            }
+        }
+    }
+    if providers.len() > 1 {
+        return verdict.map(|()| clients);
+    }
+    for (consumer, config) in (0_u32..).zip(configs) {
+        if config.clients.is_none() {
+            let _ = clients.add(config.id.as_str(), None, consumer);
+        }
+    }
+    verdict.map(|()| clients)
+}
+
+fn is_in(name: &Name, names: &[String]) -> bool {
+    names.iter().any(|other| other == name.as_str())
+}
+
+fn unknown_provider(name: &Name, providers: &[String]) -> String {
+    let known: Vec<&str> = providers.iter().map(String::as_str).collect();
+    let found = expected_one_of(name.as_str(), &known);
+    format!("unknown provider {}{found}", quote(name.as_str()))
+}
+
+fn compile_tokens(
+    config: TokenConfig,
+    names: &PlanNames,
+    records: &Records,
+    providers: &[String],
+    cx: &mut Compile<'_>,
+) -> Result<TokenPlans, Rejected> {
+    let mut verdict = Ok(());
+    if config.plan_claim.is_some() && config.providers.is_none() && providers.len() > 1 {
+        let message = "is missing: there are several providers, so name those that may choose the \
+                       plan by plan_claim";
+        verdict = Err(cx.errors.add("usage_plan.token.providers", message));
+    }
+    for (index, name) in config.providers.iter().flatten().enumerate() {
+        if !providers.is_empty() && !is_in(name, providers) {
+            let path = format!("usage_plan.token.providers[{index}]");
+            verdict = Err(cx.errors.add(path, unknown_provider(name, providers)));
+        }
+    }
+    if !cx.credentials.contains(Credential::Jwt) {
+        let message = "is for callers with tokens, which the jwt_authz section checks: add it \
+                       (tollgate.wasm has all policies)";
+        verdict = Err(cx.errors.add("usage_plan.token", message));
+    }
+    let default = config
+        .plan
+        .map(|plan| names.find_without_offset(&plan, "usage_plan.token.plan", cx.errors))
+        .transpose();
+    let size = TableSize::for_clients(config.max_clients.0).map_err(|error| {
+        cx.errors
+            .add("usage_plan.token.max_clients", error.to_string())
+    });
+    verdict?;
+    Ok(TokenPlans {
+        plan_claim: config.plan_claim,
+        providers: config
+            .providers
+            .map(|names| names.iter().map(|name| name.as_str().into()).collect()),
+        default: default?,
+        client_claim: config.client_claim,
+        names: names.by_name(),
+        size: size?,
+        prefix: records.of_clients(),
+    })
 }
 
 fn compile_keys(
@@ -334,6 +494,21 @@ fn check_key_config(config: &KeyConfig, errors: &mut ConfigErrors) -> Result<(),
         verdict = Err(errors.add("usage_plan.key.cookie", message));
     }
     verdict
+}
+
+/// Where requests carry their keys: in `x-api-key` if no place is named.
+fn places(config: &KeyConfig) -> Places {
+    let none_named = config.header.is_none() && config.query.is_none() && config.cookie.is_none();
+    let default = none_named.then(|| FieldName::from_static("x-api-key"));
+    let header = config.header.clone().or(default);
+    Places {
+        headers: header
+            .map(|name| HeaderPlace { name, scheme: None })
+            .into_iter()
+            .collect(),
+        query: config.query.iter().cloned().collect(),
+        cookies: config.cookie.iter().cloned().collect(),
+    }
 }
 
 /// Headers that can't carry a key, because removing them would break the request.

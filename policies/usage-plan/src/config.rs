@@ -4,6 +4,7 @@ use std::num::NonZeroU32;
 
 use deserr::{DeserializeError, Deserr, IntoValue, Value, ValuePointerRef};
 use tollgate_calendar::{Period, UtcOffset, Weekday};
+use tollgate_claims::ClaimPath;
 use tollgate_core::apis::MethodPattern;
 use tollgate_core::config::{ConfigErrors, OneOrMany, Positive, Table, parse_text};
 use tollgate_core::headers::FieldName;
@@ -31,6 +32,9 @@ pub struct UsagePlanConfig {
     /// The plan of callers without a key. Without it, a key is needed everywhere.
     #[deserr(default)]
     pub anonymous: Option<AnonymousConfig>,
+    /// The plan of callers with a token and without a key. Without it, they have none.
+    #[deserr(default)]
+    pub token: Option<TokenConfig>,
     /// How the upstream learns who calls.
     #[deserr(default)]
     pub identity: IdentityConfig,
@@ -291,7 +295,74 @@ pub struct ConsumerConfig {
     /// Its keys; several may be valid at a time, so that one can be replaced without a gap.
     #[deserr(default)]
     pub keys: Vec<ApiKeyConfig>,
+    /// The clients by which token issuers know it; its id if absent.
+    #[deserr(default)]
+    pub clients: Option<Vec<ClientConfig>>,
 }
+
+/// A client, as a token names it: `abc`, or `{ provider: idp, id: abc }` where only tokens of one
+/// issuer count.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ClientConfig {
+    /// The name of the provider in `jwt_authz`; any if absent.
+    pub provider: Option<Name>,
+    /// Its id.
+    pub id: String,
+}
+
+#[derive(Deserr)]
+#[deserr(error = ConfigErrors, deny_unknown_fields)]
+struct ClientObject {
+    provider: Name,
+    id: String,
+}
+
+impl Deserr<ConfigErrors> for ClientConfig {
+    fn deserialize_from_value<V: IntoValue>(
+        value: Value<V>,
+        location: ValuePointerRef<'_>,
+    ) -> Result<Self, ConfigErrors> {
+        if matches!(value, Value::String(_)) {
+            return Ok(ClientConfig {
+                provider: None,
+                id: String::deserialize_from_value(value, location)?,
+            });
+        }
+        let ClientObject { provider, id } = ClientObject::deserialize_from_value(value, location)?;
+        Ok(ClientConfig {
+            provider: Some(provider),
+            id,
+        })
+    }
+}
+
+/// How callers with a token and without a key come to a plan: by the consumer that the token's
+/// client is, by a claim, or all by the same one.
+#[derive(Clone, Debug, Deserr)]
+#[deserr(error = ConfigErrors, deny_unknown_fields)]
+pub struct TokenConfig {
+    /// A claim that names the plan. It goes before the plan of a consumer.
+    #[deserr(default)]
+    pub plan_claim: Option<ClaimPath>,
+    /// The providers whose tokens may choose the plan by that claim; needed where there are several.
+    #[deserr(default)]
+    pub providers: Option<Vec<Name>>,
+    /// The plan where nothing else gives one.
+    #[deserr(default)]
+    pub plan: Option<Name>,
+    /// The claim that tells clients apart that are no consumers; the token's client if absent, or
+    /// its subject if it has none.
+    #[deserr(default)]
+    pub client_claim: Option<ClaimPath>,
+    /// For how many clients that are no consumers usage is kept at a time.
+    #[deserr(default = DEFAULT_MAX_CLIENTS)]
+    pub max_clients: Positive,
+}
+
+const DEFAULT_MAX_CLIENTS: Positive = match NonZeroU32::new(10_000) {
+    Some(clients) => Positive(clients),
+    None => Positive(NonZeroU32::MIN),
+};
 
 /// A key, by its digest.
 #[derive(Clone, Debug, Deserr)]

@@ -177,6 +177,9 @@ fn find<'a>(table: &'a [(Digest, KeyRecord)], digest: &Digest) -> Option<&'a Key
 
 #[cfg(test)]
 mod tests {
+    #[cfg(all(target_arch = "wasm32", target_os = "unknown"))]
+    use wasm_bindgen_test::wasm_bindgen_test as test;
+
     use super::*;
 
     const ABC: &str = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad";

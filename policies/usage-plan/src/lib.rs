@@ -13,35 +13,37 @@
 //!   - { id: acme, plan: bronze, keys: [{ sha256: "…", expires: 2027-06-30T00:00:00Z }] }
 //! ```
 
+mod clients;
 mod compile;
 mod config;
-mod credential;
 mod keys;
 mod meter;
 mod plan;
 pub mod problems;
 mod record;
 
-use std::borrow::Cow;
 use std::sync::Arc;
 use std::time::Duration;
 
 use serde_json::json;
 use tollgate_core::config::Rejected;
+use tollgate_core::credentials::{Credential, Evidence};
 use tollgate_core::headers::HeaderName;
 use tollgate_core::host::Host;
-use tollgate_core::limit_headers::whole_seconds;
+use tollgate_core::limit_headers::{LimitStatus, whole_seconds};
+use tollgate_core::places::{Places, Presented};
 use tollgate_core::policy::{
     Callbacks, Compile, Consumer as ConsumerFact, Exchange, Mode, Policy, Step, StepResult,
     TargetUse,
 };
-use tollgate_core::problem::{Kind, Problem, REQUEST_AMBIGUOUS};
+use tollgate_core::problem::{CREDENTIALS_MISSING, Kind, Problem, REQUEST_AMBIGUOUS};
 use tollgate_core::shared::{ATTEMPTS, OnContention, Update, UpdateFailed, update};
 use tollgate_core::telemetry::count_uncounted;
+use tollgate_core::token::Token;
 
+use clients::{ClaimedPlan, ClientPage, ClientPlace, Clients, TokenPlans};
 use config::KeyConfig;
 pub use config::UsagePlanConfig;
-use credential::{Places, Presented};
 use keys::{Keys, Validity};
 use meter::{Charge, Exhausted, Limits, Refusal};
 use plan::{Plan, Throttle};
@@ -57,6 +59,9 @@ pub struct UsagePlan {
     plans: Vec<Plan>,
     consumers: Vec<Consumer>,
     anonymous: Option<Consumer>,
+    /// Which consumer a token's client is.
+    clients: Clients,
+    tokens: Option<TokenPlans>,
     identity_prefix: String,
     id_header: HeaderName,
     plan_header: HeaderName,
@@ -83,12 +88,16 @@ enum Caller {
     Unknown,
     Anonymous,
     Consumer(u32),
+    /// A token's client that is no consumer.
+    Client(ClientPlace),
 }
 
 /// What the policy remembers of a request.
 #[derive(Default)]
 pub struct Stream {
     caller: Caller,
+    /// The plan's place.
+    plan: Option<u16>,
 }
 
 impl Policy for UsagePlan {
@@ -96,9 +105,13 @@ impl Policy for UsagePlan {
     const CALLBACKS: Callbacks = Callbacks::REQUEST_HEADERS
         .union(Callbacks::REQUEST_TRAILERS)
         .union(Callbacks::RESPONSE_HEADERS);
-    const IDENTIFIES: bool = true;
+    const CREDENTIAL: Option<Credential> = Some(Credential::ApiKey);
     type Section = UsagePlanConfig;
     type Stream = Stream;
+
+    fn kinds(kinds: &mut Vec<&'static Kind>) {
+        problems::all(kinds);
+    }
 
     fn compile(config: UsagePlanConfig, cx: &mut Compile<'_>) -> Result<Self, Rejected> {
         compile::compile(config, cx)
@@ -124,47 +137,58 @@ impl Policy for UsagePlan {
                 self.strip_key(x);
                 Ok(())
             }
-            Step::Authenticate => self.authenticate(stream, x),
-            Step::Entitle => self.entitle(stream, x),
+            Step::Authenticate => {
+                if x.credentials.wanted.contains(Credential::ApiKey) {
+                    self.authenticate(stream, x);
+                }
+                Ok(())
+            }
+            Step::Entitle => self
+                .find_plan(stream, x)
+                .and_then(|()| self.entitle(stream, x)),
             Step::Charge => self.charge(stream, x),
             Step::Forward => {
                 self.forward(x);
                 Ok(())
             }
-            Step::Shield | Step::Throttle | Step::Concurrency => Ok(()),
+            Step::Shield | Step::Require | Step::Throttle | Step::Concurrency => Ok(()),
         }
     }
 }
 
 impl UsagePlan {
-    fn authenticate<H: Host>(&self, stream: &mut Stream, x: &mut Exchange<'_, H>) -> StepResult {
+    fn authenticate<H: Host>(&self, stream: &mut Stream, x: &mut Exchange<'_, H>) {
         let path = x.request.get(":path").unwrap_or_default();
-        match self.identify(self.places.find(x.request, path), x) {
-            Ok(caller) => {
-                stream.caller = caller;
-                self.note_caller(caller, x);
-                Ok(())
+        let evidence = match self.identify(self.places.find(x.request, path), x) {
+            Ok(None) => Evidence::Absent,
+            Ok(Some(consumer)) => {
+                self.note_caller(Caller::Consumer(consumer), None, stream, x);
+                let token = x.facts.token.as_deref();
+                x.credentials.same_client =
+                    token.map(|token| self.clients.find(token) == Some(consumer));
+                Evidence::Valid
             }
-            Err(problem) => self.mode.refuse(problem, x),
-        }
+            Err(problem) => Evidence::Invalid(Box::new(problem)),
+        };
+        x.credentials.note(Credential::ApiKey, evidence);
     }
 
+    /// The consumer that the key belongs to, if a key was sent.
     fn identify<H: Host>(
         &self,
         presented: Presented<'_>,
         x: &Exchange<'_, H>,
-    ) -> Result<Caller, Problem> {
+    ) -> Result<Option<u32>, Problem> {
         let key = match presented {
             Presented::Several => return Err(repeated()),
-            Presented::Nothing if self.anonymous.is_some() => return Ok(Caller::Anonymous),
-            Presented::Nothing => return Err(self.missing()),
-            Presented::Key(key) => key,
+            Presented::Nothing => return Ok(None),
+            Presented::One(key) => key,
         };
         let Some(record) = self.keys.find(&key) else {
             return Err(self.unauthorized(&API_KEY_UNKNOWN, "The API key is not known."));
         };
         match record.at(x.now) {
-            Validity::Valid => Ok(Caller::Consumer(record.consumer)),
+            Validity::Valid => Ok(Some(record.consumer)),
             Validity::Expired => {
                 Err(self.unauthorized(&API_KEY_EXPIRED, "The API key has expired."))
             }
@@ -174,20 +198,80 @@ impl UsagePlan {
         }
     }
 
-    fn note_caller<H>(&self, caller: Caller, x: &mut Exchange<'_, H>) {
-        if let Caller::Consumer(index) = caller
-            && let Some(consumer) = self.consumer(caller)
-        {
+    /// Finds the plan of a caller that has sent no key.
+    fn find_plan<H: Host>(&self, stream: &mut Stream, x: &mut Exchange<'_, H>) -> StepResult {
+        if let Caller::Consumer(_) = stream.caller {
+            return Ok(());
+        }
+        // Whoever has sent a bad key, and passes only because this is tried out, is not anonymous.
+        let has_no_key = matches!(x.credentials.evidence(Credential::ApiKey), Evidence::Absent);
+        let (caller, plan) = match (&self.tokens, &x.facts.token) {
+            (Some(plans), Some(token)) => match self.find_client(plans, token, x.host) {
+                Ok(found) => found,
+                Err(problem) => return self.mode.refuse(problem, x),
+            },
+            _ if has_no_key && self.anonymous.is_some() => (Caller::Anonymous, None),
+            _ => (Caller::Unknown, None),
+        };
+        self.note_caller(caller, plan, stream, x);
+        Ok(())
+    }
+
+    /// The caller that a token stands for, and its plan if it is not simply that of the caller.
+    fn find_client<H: Host>(
+        &self,
+        plans: &TokenPlans,
+        token: &Token,
+        host: &H,
+    ) -> Result<(Caller, Option<u16>), Problem> {
+        let consumer = self.clients.find(token).map(Caller::Consumer);
+        let plan = match plans.claimed(token) {
+            ClaimedPlan::Plan(plan) => Some(plan),
+            ClaimedPlan::None => None,
+            ClaimedPlan::Unknown => return Err(no_plan()),
+        };
+        if let Some(consumer) = consumer {
+            return Ok((consumer, plan));
+        }
+        let plan = plan.or(plans.default).ok_or_else(no_plan)?;
+        match plans.place(token, host) {
+            Ok(Some(place)) => Ok((Caller::Client(place), Some(plan))),
+            Ok(None) => Err(no_plan()),
+            Err(failure) => {
+                count_uncounted(host, Self::SECTION, None, failure);
+                match self.on_contention {
+                    // Who it is is not known, so nothing is charged.
+                    OnContention::Allow => Ok((Caller::Unknown, Some(plan))),
+                    OnContention::Deny => Err(unavailable()),
+                }
+            }
+        }
+    }
+
+    /// Notes who calls, and the plan that applies: the caller's own if none is given.
+    fn note_caller<H>(
+        &self,
+        caller: Caller,
+        plan: Option<u16>,
+        stream: &mut Stream,
+        x: &mut Exchange<'_, H>,
+    ) {
+        let consumer = self.consumer(caller);
+        if let (Caller::Consumer(index), Some(consumer)) = (caller, consumer) {
             x.facts.consumer = Some(ConsumerFact {
                 index,
                 id: Arc::clone(&consumer.id),
             });
         }
-        x.facts.plan = self.plan(caller).map(|plan| plan.fact.clone());
+        *stream = Stream {
+            caller,
+            plan: plan.or(consumer.map(|consumer| consumer.plan)),
+        };
+        x.facts.plan = self.plan(stream).map(|plan| plan.fact.clone());
     }
 
     fn entitle<H>(&self, stream: &Stream, x: &mut Exchange<'_, H>) -> StepResult {
-        let Some(plan) = self.plan(stream.caller) else {
+        let Some(plan) = self.plan(stream) else {
             return Ok(());
         };
         if plan.includes(x.api) {
@@ -198,15 +282,14 @@ impl UsagePlan {
             Caller::Anonymous => self.missing(),
             _ => Problem::new(
                 &API_NOT_IN_PLAN,
-                "The plan of this API key does not include this API.",
+                "The caller's plan does not include this API.",
             ),
         };
         self.mode.refuse(problem, x)
     }
 
     fn charge<H: Host>(&self, stream: &Stream, x: &mut Exchange<'_, H>) -> StepResult {
-        let (Some(consumer), Some(plan)) = (self.consumer(stream.caller), self.plan(stream.caller))
-        else {
+        let Some(plan) = self.plan(stream) else {
             return Ok(());
         };
         // A request may come here that shadow mode would have refused before. A plan that is only
@@ -223,28 +306,11 @@ impl UsagePlan {
         let limits = Limits {
             throttles,
             quotas: &plan.quotas,
-            since: consumer.since,
+            since: self
+                .consumer(stream.caller)
+                .and_then(|consumer| consumer.since),
         };
-        let charged = update(x.host, &consumer.record, ATTEMPTS, |bytes| {
-            // Read after the record: one that another worker has charged meanwhile must not look as
-            // if the clock had stepped back.
-            let now = x.host.now();
-            let mut record = Record::read(bytes.as_deref());
-            let charge = meter::charge(&mut record, &limits, now);
-            let statuses = meter::statuses(&record, &limits, now);
-            match charge {
-                Charge::Refused {
-                    refusal,
-                    settled: false,
-                } => Update::Keep((statuses, Some(refusal))),
-                Charge::Refused {
-                    refusal,
-                    settled: true,
-                } => Update::Write(record.to_bytes(), (statuses, Some(refusal))),
-                Charge::Admitted => Update::Write(record.to_bytes(), (statuses, None)),
-            }
-        });
-        match charged {
+        match self.charge_record(stream.caller, &limits, x.host) {
             Ok((statuses, refusal)) => {
                 // Clients are told of limits that hold.
                 if self.mode == Mode::Enforce {
@@ -259,18 +325,60 @@ impl UsagePlan {
         }
     }
 
+    /// Charges a request to the caller's record.
+    fn charge_record<H: Host>(
+        &self,
+        caller: Caller,
+        limits: &Limits<'_>,
+        host: &H,
+    ) -> Result<(Vec<LimitStatus>, Option<Refusal>), UpdateFailed> {
+        // The clock is read after the record: one that another worker has charged meanwhile must not
+        // look as if the clock had stepped back.
+        let charge = |record: &mut Record, now| {
+            let (refusal, changed) = match meter::charge(record, limits, now) {
+                Charge::Admitted => (None, true),
+                Charge::Refused { refusal, settled } => (Some(refusal), settled),
+            };
+            let statuses = meter::statuses(record, limits, now);
+            ((statuses, refusal), changed)
+        };
+        match (caller, &self.tokens) {
+            (Caller::Client(place), Some(plans)) => {
+                update(host, &plans.key(place), ATTEMPTS, |bytes| {
+                    let now = host.now();
+                    let mut page = ClientPage::read(bytes.as_deref());
+                    let mut record = page.record(place);
+                    let (charged, changed) = charge(&mut record, now);
+                    if !changed {
+                        return Update::Keep(Ok(charged));
+                    }
+                    match page.store(place, &record, (now.as_nanos(), now.as_seconds())) {
+                        Ok(()) => Update::Write(page.to_bytes(), Ok(charged)),
+                        Err(full) => Update::Keep(Err(full)),
+                    }
+                })?
+            }
+            _ => {
+                let Some(consumer) = self.consumer(caller) else {
+                    return Ok((Vec::new(), None));
+                };
+                update(host, &consumer.record, ATTEMPTS, |bytes| {
+                    let now = host.now();
+                    let mut record = Record::read(bytes.as_deref());
+                    match charge(&mut record, now) {
+                        (charged, true) => Update::Write(record.to_bytes(), charged),
+                        (charged, false) => Update::Keep(charged),
+                    }
+                })
+            }
+        }
+    }
+
     fn uncounted<H: Host>(&self, failure: UpdateFailed, x: &mut Exchange<'_, H>) -> StepResult {
-        count_uncounted(x.host, Self::SECTION, failure);
+        count_uncounted(x.host, Self::SECTION, None, failure);
         match self.on_contention {
             OnContention::Allow => Ok(()),
-            OnContention::Deny => self.mode.refuse(
-                Problem::new(
-                    &USAGE_UNAVAILABLE,
-                    "The use of the plan can't be counted at the moment.",
-                )
-                .with_header("retry-after", "1"),
-                x,
-            ),
+            OnContention::Deny => self.mode.refuse(unavailable(), x),
         }
     }
 
@@ -278,34 +386,13 @@ impl UsagePlan {
     ///
     /// In shadow mode it stays: whoever checks keys behind this policy still needs it.
     fn strip_key<H>(&self, x: &mut Exchange<'_, H>) {
-        if !self.strip || self.mode == Mode::Shadow {
-            return;
-        }
-        if let Some(path) = self.places.strip_query(&x.path) {
-            x.path = Cow::Owned(path);
-        }
-        if let Some(name) = self.places.header()
-            && x.request.get(name).is_some()
-        {
-            x.edits.remove(name.to_owned());
-        }
-        match self.places.strip_cookie(x.request) {
-            Some(cookies) if cookies.is_empty() => x.edits.remove("cookie"),
-            Some(cookies) => x.edits.set("cookie", cookies),
-            None => {}
+        if self.strip && self.mode == Mode::Enforce {
+            self.places.strip(x);
         }
     }
 
-    /// Only what is set here may reach the upstream under the identity prefix.
+    /// What the client sent under the identity prefix was removed when the request came.
     fn forward<H>(&self, x: &mut Exchange<'_, H>) {
-        let prefix = self.identity_prefix.as_bytes();
-        for (name, _) in x.request.iter() {
-            if has_prefix(name, prefix)
-                && let Ok(name) = std::str::from_utf8(name)
-            {
-                x.edits.remove(name.to_owned());
-            }
-        }
         if let Some(consumer) = &x.facts.consumer {
             x.edits.set(self.id_header.clone(), consumer.id.as_bytes());
         }
@@ -316,14 +403,14 @@ impl UsagePlan {
 
     fn consumer(&self, caller: Caller) -> Option<&Consumer> {
         match caller {
-            Caller::Unknown => None,
+            Caller::Unknown | Caller::Client(_) => None,
             Caller::Anonymous => self.anonymous.as_ref(),
             Caller::Consumer(index) => self.consumers.get(index as usize),
         }
     }
 
-    fn plan(&self, caller: Caller) -> Option<&Plan> {
-        self.plans.get(usize::from(self.consumer(caller)?.plan))
+    fn plan(&self, stream: &Stream) -> Option<&Plan> {
+        self.plans.get(usize::from(stream.plan?))
     }
 
     fn unauthorized(&self, kind: &'static Kind, detail: &'static str) -> Problem {
@@ -353,6 +440,21 @@ impl UsagePlan {
             .with("violated-policies", json!([refusal.limit.as_str()]))
             .with_header("retry-after", whole_seconds(retry_after).to_string())
     }
+}
+
+fn no_plan() -> Problem {
+    Problem::new(
+        &PLAN_MISSING,
+        "There is no plan for the client that this token was issued to.",
+    )
+}
+
+fn unavailable() -> Problem {
+    Problem::new(
+        &USAGE_UNAVAILABLE,
+        "The use of the plan can't be counted at the moment.",
+    )
+    .with_header("retry-after", "1")
 }
 
 fn repeated() -> Problem {

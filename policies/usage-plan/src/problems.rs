@@ -2,12 +2,6 @@
 
 use tollgate_core::problem::{Kind, QUOTA_EXCEEDED_TYPE};
 
-/// No key was sent, and none but known consumers may call this.
-pub static CREDENTIALS_MISSING: Kind = Kind {
-    name: "credentials-missing",
-    status: 401,
-    registered: None,
-};
 /// More than one key was sent.
 pub static API_KEY_REPEATED: Kind = Kind {
     name: "api-key-repeated",
@@ -30,6 +24,12 @@ pub static API_KEY_NOT_YET_VALID: Kind = Kind {
 pub static API_KEY_EXPIRED: Kind = Kind {
     name: "api-key-expired",
     status: 401,
+    registered: None,
+};
+/// The token's client has no plan.
+pub static PLAN_MISSING: Kind = Kind {
+    name: "plan-missing",
+    status: 403,
     registered: None,
 };
 /// The consumer's plan does not include the API.
@@ -56,3 +56,18 @@ pub static USAGE_UNAVAILABLE: Kind = Kind {
     status: 503,
     registered: None,
 };
+
+/// All of them.
+pub(crate) fn all(kinds: &mut Vec<&'static Kind>) {
+    kinds.extend([
+        &API_KEY_REPEATED,
+        &API_KEY_UNKNOWN,
+        &API_KEY_NOT_YET_VALID,
+        &API_KEY_EXPIRED,
+        &PLAN_MISSING,
+        &API_NOT_IN_PLAN,
+        &THROTTLED,
+        &QUOTA_EXCEEDED,
+        &USAGE_UNAVAILABLE,
+    ]);
+}

@@ -99,6 +99,12 @@ impl Record {
         }
     }
 
+    /// Whether the record says no more than an absent one.
+    pub(crate) fn is_idle(&self, now_nanos: u64, now_seconds: i64) -> bool {
+        let full = self.buckets.iter().all(|bucket| bucket.tat <= now_nanos);
+        full && self.quotas.iter().all(|quota| quota.end <= now_seconds)
+    }
+
     /// Drops what nobody needs any more: buckets that are full again, and quotas that the plan does
     /// not have and whose window is over. So a record stays as small as its plan, whatever the
     /// configurations before had.
@@ -150,6 +156,8 @@ fn parse(bytes: &[u8]) -> Option<Record> {
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
+    #[cfg(all(target_arch = "wasm32", target_os = "unknown"))]
+    use wasm_bindgen_test::wasm_bindgen_test as test;
 
     use super::*;
 

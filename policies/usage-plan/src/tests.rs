@@ -8,7 +8,7 @@ use tollgate_testkit::{Gateway, Reply, Request};
 
 use super::*;
 
-type Plugin = Gateway<tollgate_core::chain!(UsagePlan)>;
+type Plugin = Gateway<tollgate_core::chain!(UsagePlan, tollgate_access::Access)>;
 
 fn sha256(key: &str) -> String {
     Sha256::digest(key.as_bytes())

@@ -37,4 +37,5 @@ tollgate_host::plugin!("trap.wasm":
     Trap,
     tollgate_rate_limit::RateLimit,
     tollgate_usage_plan::UsagePlan,
+    tollgate_access::Access,
 );

@@ -143,6 +143,9 @@ impl std::error::Error for MissingCapture {}
 
 #[cfg(test)]
 mod tests {
+    #[cfg(all(target_arch = "wasm32", target_os = "unknown"))]
+    use wasm_bindgen_test::wasm_bindgen_test as test;
+
     use super::*;
     use crate::target::{EscapedSlashes, LetterCase, PathOptions};
 

@@ -232,6 +232,9 @@ impl<T> HostTable<T> {
 
 #[cfg(test)]
 mod tests {
+    #[cfg(all(target_arch = "wasm32", target_os = "unknown"))]
+    use wasm_bindgen_test::wasm_bindgen_test as test;
+
     use super::*;
 
     fn table(hosts: &[&str]) -> HostTable<String> {

@@ -25,6 +25,11 @@ impl Method {
         &self.0
     }
 
+    /// Whether a rule that names this method is for a request with that one: `GET` takes `HEAD` too.
+    pub fn takes(&self, method: &[u8]) -> bool {
+        self.as_str().as_bytes() == method || (self.as_str() == "GET" && method == b"HEAD")
+    }
+
     /// Whether a rule that names this method is also for the other, which it does not name.
     pub(super) fn implies(&self, other: &Method) -> bool {
         (self.as_str(), other.as_str()) == ("GET", "HEAD")
@@ -33,7 +38,7 @@ impl Method {
 
 /// Refuses the method of a request, where rules name methods, if a server behind might take it for
 /// another. Such servers are not right to ignore the case of `post`, but HTTP/2 brings it to them.
-pub(super) fn check_method(method: &[u8]) -> Result<(), AmbiguousRequest> {
+pub fn check_method(method: &[u8]) -> Result<(), AmbiguousRequest> {
     let valid = |byte: &u8| is_token_char(*byte) && !byte.is_ascii_lowercase();
     match !method.is_empty() && method.iter().all(valid) {
         true => Ok(()),
@@ -109,6 +114,9 @@ crate::deserr_from_str!(Method);
 
 #[cfg(test)]
 mod tests {
+    #[cfg(all(target_arch = "wasm32", target_os = "unknown"))]
+    use wasm_bindgen_test::wasm_bindgen_test as test;
+
     use super::*;
 
     #[test]

@@ -37,7 +37,7 @@ mod tests;
 pub use captures::{Captures, MissingCapture};
 pub use config::{ApiConfig, HostOptions, MatchConfig, Ports};
 pub use host::{HostPattern, InvalidHost};
-pub use method::{InvalidMethod, Method};
+pub use method::{InvalidMethod, Method, check_method};
 pub use pattern::{InvalidMethodPattern, InvalidPatterns, MethodPattern, PatternTable};
 pub use table::{ApiId, ApiTable};
 pub use template::{InvalidTemplate, Template};

@@ -219,6 +219,9 @@ fn first_segments(path: &str, count: usize) -> Option<&str> {
 
 #[cfg(test)]
 mod tests {
+    #[cfg(all(target_arch = "wasm32", target_os = "unknown"))]
+    use wasm_bindgen_test::wasm_bindgen_test as test;
+
     use super::*;
 
     fn find(templates: &[&str], path: &str) -> Option<usize> {

@@ -357,6 +357,8 @@ crate::deserr_from_str!(Template);
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
+    #[cfg(all(target_arch = "wasm32", target_os = "unknown"))]
+    use wasm_bindgen_test::wasm_bindgen_test as test;
 
     use super::*;
 

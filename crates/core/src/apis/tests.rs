@@ -4,6 +4,8 @@ use std::cmp::Reverse;
 
 use proptest::prelude::*;
 use proptest::sample::select;
+#[cfg(all(target_arch = "wasm32", target_os = "unknown"))]
+use wasm_bindgen_test::wasm_bindgen_test as test;
 
 use super::*;
 use crate::config::{ConfigErrors, OneOrMany};

@@ -67,6 +67,8 @@ fn take_word(text: &str) -> (&str, &str) {
 #[cfg(test)]
 mod tests {
     use deserr::Deserr;
+    #[cfg(all(target_arch = "wasm32", target_os = "unknown"))]
+    use wasm_bindgen_test::wasm_bindgen_test as test;
 
     use super::*;
     use crate::config::{ConfigErrors, Document};

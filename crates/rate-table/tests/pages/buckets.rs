@@ -6,6 +6,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use proptest::prelude::*;
 use tollgate_gcra::{Admitted, Bucket, FULL, Refused};
 use tollgate_rate_table::{LeasePage, PenaltyPage, RatePage, SLOTS_PER_PAGE};
+#[cfg(all(target_arch = "wasm32", target_os = "unknown"))]
+use wasm_bindgen_test::wasm_bindgen_test as test;
 
 use crate::{SECOND, START, bucket, client};
 

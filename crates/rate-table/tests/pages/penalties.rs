@@ -6,6 +6,8 @@ use std::collections::BTreeMap;
 use proptest::prelude::*;
 use tollgate_gcra::{Admitted, FULL};
 use tollgate_rate_table::{Denied, PenaltyBucket, PenaltyPage};
+#[cfg(all(target_arch = "wasm32", target_os = "unknown"))]
+use wasm_bindgen_test::wasm_bindgen_test as test;
 
 use crate::{SECOND, START, bucket, client, count, nanos};
 

@@ -3,6 +3,8 @@
 //! around them would hold for nearly all seeds.
 
 use tollgate_rate_table::{ClientHash, RatePage, SLOTS_PER_PAGE, Seed, TableSize};
+#[cfg(all(target_arch = "wasm32", target_os = "unknown"))]
+use wasm_bindgen_test::wasm_bindgen_test as test;
 
 use crate::{SECOND, START, bucket, count};
 

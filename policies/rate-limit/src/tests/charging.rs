@@ -1,5 +1,8 @@
 //! Several limits on one request: all are charged, or none.
 
+#[cfg(all(target_arch = "wasm32", target_os = "unknown"))]
+use wasm_bindgen_test::wasm_bindgen_test as test;
+
 use super::*;
 
 fn tiers() -> Value {

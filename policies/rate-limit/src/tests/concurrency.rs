@@ -1,6 +1,8 @@
 //! How many requests are under way.
 
 use tollgate_testkit::Fault;
+#[cfg(all(target_arch = "wasm32", target_os = "unknown"))]
+use wasm_bindgen_test::wasm_bindgen_test as test;
 
 use super::*;
 
@@ -165,7 +167,7 @@ fn when_a_page_is_full_the_configuration_decides() {
         assert_eq!(
             counter(
                 &gateway,
-                "policy=.=rate_limit;.;cause=.=full;.;tollgate_uncounted_total"
+                "policy=.=rate_limit;.;limit=.=under-way;.;cause=.=full;.;tollgate_uncounted_total"
             ),
             1
         );
@@ -197,7 +199,8 @@ fn a_place_that_could_not_be_given_back_is_counted_and_expires() {
     let (_, open) = gateway.begin(get());
     gateway.host.inject([Fault::ReadFails]);
     gateway.end(open);
-    let uncounted = "policy=.=rate_limit;.;cause=.=unavailable;.;tollgate_uncounted_total";
+    let uncounted =
+        "policy=.=rate_limit;.;limit=.=under-way;.;cause=.=unavailable;.;tollgate_uncounted_total";
     assert_eq!(counter(&gateway, uncounted), 1);
     assert_eq!(free(&gateway, &get()), 0);
     pass(&gateway, 120.0);

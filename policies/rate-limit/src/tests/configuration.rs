@@ -1,5 +1,8 @@
 //! What a configuration may say, and how mistakes in it are reported.
 
+#[cfg(all(target_arch = "wasm32", target_os = "unknown"))]
+use wasm_bindgen_test::wasm_bindgen_test as test;
+
 use super::*;
 
 fn assert_mistakes(limits: Value, expected: &[&str]) {
@@ -194,4 +197,46 @@ fn who_calls_must_be_found_out_by_somebody() {
         let errors = Gateway::<Alone>::start(&config).err().unwrap().to_string();
         assert!(errors.contains("nothing finds out who calls"), "{errors}");
     }
+}
+
+#[test]
+fn a_rate_may_be_given_with_its_burst() {
+    let limit = |rate: Value| json!([{ "name": "one", "key": "global", "rate": rate }]);
+    let gateway = gateway(limit(json!({ "rate": "1/h", "burst": 3 })));
+    let statuses = [(); 4].map(|()| gateway.send(Request::get("/")).status);
+    assert_eq!(statuses, [200, 200, 200, 429]);
+    assert_mistakes(
+        limit(json!({ "rate": "1r/s burst=2", "burst": 3 })),
+        &["rate_limit[0].rate.burst: the rate already has a burst"],
+    );
+    assert_mistakes(
+        limit(json!({ "rat": "1/s" })),
+        &[
+            "rate_limit[0].rate.rat: unknown field, did you mean \"rate\"?",
+            "rate_limit[0].rate: the field \"rate\" is missing",
+        ],
+    );
+    let mut twice = limit(json!({ "rate": "1/s", "burst": 3 }));
+    twice[0]["burst"] = json!(3);
+    assert_mistakes(
+        twice,
+        &["rate_limit[0].burst: the rate already has a burst"],
+    );
+}
+
+#[test]
+fn a_claim_needs_somebody_who_checks_tokens() {
+    let mut limit = json!([{ "name": "one", "key": { "claim": "sub" }, "rate": "1/s" }]);
+    assert_mistakes(
+        limit.clone(),
+        &["rate_limit[0].key: a claim is named, but nothing checks tokens"],
+    );
+    limit[0]["count"] = json!("all");
+    assert_mistakes(
+        limit,
+        &[
+            "rate_limit[0].count: all requests are counted before a token is checked",
+            "rate_limit[0].key: a claim is named, but nothing checks tokens",
+        ],
+    );
 }

@@ -4,6 +4,8 @@ use std::collections::HashSet;
 use std::net::Ipv4Addr;
 
 use tollgate_testkit::{Clock, Process};
+#[cfg(all(target_arch = "wasm32", target_os = "unknown"))]
+use wasm_bindgen_test::wasm_bindgen_test as test;
 
 use super::*;
 

@@ -1,5 +1,8 @@
 //! Who is one client.
 
+#[cfg(all(target_arch = "wasm32", target_os = "unknown"))]
+use wasm_bindgen_test::wasm_bindgen_test as test;
+
 use super::*;
 
 /// What a key may look at.
@@ -309,4 +312,25 @@ fn limits_of_one_name_and_namespace_share_their_state() {
         let other: Gateway<Alone> = another_worker(&first, &config(namespace, name));
         assert_eq!(statuses(&other, &Request::get("/"), 3), [200, 200, 429]);
     }
+}
+
+#[test]
+fn claims_of_the_token_tell_clients_apart() {
+    let limits = json!([{ "name": "one", "key": { "claim": ["org", "id"] }, "rate": "1/h" }]);
+    let config = json!({ "nobody": {}, "tokens": {}, "rate_limit": limits });
+    let gateway =
+        start::<tollgate_core::chain!(RateLimit, Nobody, Tokens, tollgate_access::Access)>(&config);
+    let call = |claims: &str| {
+        gateway
+            .send(Request::get("/").header("claims", claims))
+            .status
+    };
+    assert_eq!(call(r#"{"org":{"id":"a"},"sub":"1"}"#), 200);
+    assert_eq!(call(r#"{"org":{"id":"a"},"sub":"2"}"#), 429);
+    assert_eq!(call(r#"{"org":{"id":"b"}}"#), 200);
+    assert_eq!(call(r#"{"org":{"id":7}}"#), 200);
+    // Whatever can't tell clients apart is as if it were not there.
+    assert_eq!(call(r#"{"org":{"id":["a"]}}"#), 200);
+    assert_eq!(call(r#"{"org":{}}"#), 429);
+    assert_eq!(gateway.send(Request::get("/")).status, 429);
 }

@@ -1,5 +1,8 @@
 //! The penalty box.
 
+#[cfg(all(target_arch = "wasm32", target_os = "unknown"))]
+use wasm_bindgen_test::wasm_bindgen_test as test;
+
 use super::*;
 
 fn boxed(rate: &str, penalty: Value) -> Gateway<Alone> {

@@ -3,10 +3,15 @@
 use std::cell::Cell;
 use std::fmt;
 
-use tollgate_core::chain::{Chain, Outcome};
+use tollgate_core::chain::{Chain, Outcome, Verdict};
 use tollgate_core::headers::Headers;
-use tollgate_core::host::{CounterId, Expected, SharedSetError, SharedUnavailable, SharedValue};
+use tollgate_core::host::{
+    Callout, CalloutId, CalloutNotSent, CounterId, Expected, Hash, PeerCertificate, SharedSetError,
+    SharedUnavailable, SharedValue,
+};
 use tollgate_testkit::{Fault, MemoryHost};
+#[cfg(all(target_arch = "wasm32", target_os = "unknown"))]
+use wasm_bindgen_test::wasm_bindgen_test as test;
 
 use super::*;
 
@@ -47,6 +52,24 @@ impl<F: Fn(&str) -> Result<(), SharedSetError>> Host for Interrupted<'_, F> {
         self.worker.shared_set(key, value, expected)
     }
 
+    fn peer_certificate(&self) -> Option<PeerCertificate> {
+        Host::peer_certificate(self.worker)
+    }
+
+    fn verify_signature(
+        &self,
+        hash: Hash,
+        key: &[u8],
+        signature: &[u8],
+        message: &[u8],
+    ) -> Option<bool> {
+        self.worker.verify_signature(hash, key, signature, message)
+    }
+
+    fn call(&self, callout: &Callout<'_>) -> Result<CalloutId, CalloutNotSent> {
+        self.worker.call(callout)
+    }
+
     fn set_filter_state(&self, key: &str, value: &str) {
         self.worker.set_filter_state(key, value);
     }
@@ -79,8 +102,11 @@ fn send_interrupted(
         before_write,
     };
     let request = Headers::from_pairs([(":method", "GET"), (":path", "/"), (":authority", "a")]);
-    let judged = chain.on_request(&host, &request);
+    let Verdict::Judged(judged) = chain.on_request(&host, request) else {
+        panic!("no policy waits");
+    };
     let told = judged
+        .kept
         .response
         .iter()
         .find(|header| header.name.as_ref() == "ratelimit");
@@ -92,7 +118,7 @@ fn send_interrupted(
             (reply.status, problem["violated-policies"].take())
         }
     };
-    chain.on_end(&host, judged.streams);
+    chain.on_end(&host, judged.kept);
     (status, violated, told)
 }
 

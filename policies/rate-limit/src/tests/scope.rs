@@ -1,5 +1,8 @@
 //! Which requests a limit is about.
 
+#[cfg(all(target_arch = "wasm32", target_os = "unknown"))]
+use wasm_bindgen_test::wasm_bindgen_test as test;
+
 use super::*;
 
 /// Whether a limit on `global` of one request an hour counts this request.

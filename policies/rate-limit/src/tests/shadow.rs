@@ -1,5 +1,8 @@
 //! Limits that are tried out.
 
+#[cfg(all(target_arch = "wasm32", target_os = "unknown"))]
+use wasm_bindgen_test::wasm_bindgen_test as test;
+
 use super::*;
 
 fn tried_and_enforced() -> Value {

@@ -2,6 +2,8 @@
 
 use tollgate_core::shared::ATTEMPTS;
 use tollgate_testkit::Fault;
+#[cfg(all(target_arch = "wasm32", target_os = "unknown"))]
+use wasm_bindgen_test::wasm_bindgen_test as test;
 
 use super::*;
 
@@ -164,8 +166,9 @@ fn when_a_request_cannot_be_counted_the_configuration_decides() {
                     assert_eq!(reply.kind(), "limit-unavailable");
                     assert_eq!(retry_after(&reply), 1);
                 }
-                let name =
-                    format!("policy=.=rate_limit;.;cause=.={cause};.;tollgate_uncounted_total");
+                let name = format!(
+                    "policy=.=rate_limit;.;limit=.=one;.;cause=.={cause};.;tollgate_uncounted_total"
+                );
                 assert_eq!(counter(&gateway, &name), 1, "{limit}");
             }
         }

@@ -1,5 +1,7 @@
 //! Workers in threads of their own, as fast as they can.
 
+#![cfg(not(target_arch = "wasm32"))] // has no threads
+
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
 

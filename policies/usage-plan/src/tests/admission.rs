@@ -2,6 +2,8 @@
 
 use proptest::prelude::*;
 use tollgate_core::time::Timestamp;
+#[cfg(all(target_arch = "wasm32", target_os = "unknown"))]
+use wasm_bindgen_test::wasm_bindgen_test as test;
 
 use super::*;
 
@@ -380,7 +382,9 @@ fn another_policy_in_shadow_mode_takes_nothing_away() {
         "usage_plan": config(plan, json!({}))["usage_plan"],
         "refuse_all": {},
     });
-    let gateway = Gateway::<tollgate_core::chain!(RefuseAllInShadow, UsagePlan)>::start(&config);
+    let gateway = Gateway::<
+        tollgate_core::chain!(RefuseAllInShadow, UsagePlan, tollgate_access::Access),
+    >::start(&config);
     let gateway = gateway.unwrap_or_else(|errors| panic!("{errors}"));
     let statuses = [(); 5].map(|()| gateway.send(acme("/v1/accounts")).status);
     assert_eq!(statuses, [200, 200, 200, 429, 429]);

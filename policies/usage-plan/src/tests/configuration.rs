@@ -1,5 +1,8 @@
 //! What a configuration may say, and how mistakes in it are reported.
 
+#[cfg(all(target_arch = "wasm32", target_os = "unknown"))]
+use wasm_bindgen_test::wasm_bindgen_test as test;
+
 use super::*;
 
 fn mistakes(config: &Value) -> Vec<String> {
@@ -256,7 +259,7 @@ fn no_mistake_repeats_what_may_be_a_secret() {
 fn a_section_that_would_refuse_everybody_is_a_mistake() {
     assert_mistakes(
         &json!({ "usage_plan": { "plans": { "gold": {} } } }),
-        &["usage_plan: neither consumers nor an anonymous plan are given"],
+        &["usage_plan: neither consumers nor an anonymous plan nor one for tokens are given"],
     );
 }
 
@@ -268,7 +271,7 @@ fn sections_of_other_plugins_are_named() {
     assert_mistakes(
         &other,
         &[
-            "jwt_authz: test.wasm has no such section, expected one of apis, hosts, paths, limit_headers, telemetry, usage_plan; if this is a policy of another plugin, load tollgate.wasm, which has all, or jwt-authz.wasm",
+            "jwt_authz: test.wasm has no such section, expected one of apis, hosts, paths, limit_headers, telemetry, usage_plan, access; if this is a policy of another plugin, load tollgate.wasm, which has all, or jwt-authz.wasm",
             "usage_plam: test.wasm has no such section, did you mean \"usage_plan\"?",
         ],
     );

@@ -1,0 +1,91 @@
+//! What an answer takes from the request and from the response whose place it takes.
+
+use crate::headers::{HeaderName, Headers};
+use crate::policy::ResponseSource;
+use crate::problem::LocalReply;
+
+/// What the rendering of a refusal has to know of who asked.
+#[derive(Debug, Default, PartialEq)]
+pub(super) struct Client {
+    pub(super) request_id: Option<String>,
+    /// The `accept` headers, joined.
+    pub(super) accept: Option<Vec<u8>>,
+    pub(super) grpc: bool,
+    pub(super) content_type: Option<Vec<u8>>,
+}
+
+impl Client {
+    pub(super) fn of(request: &Headers, request_id: Option<String>) -> Self {
+        let inbound_id = || request.get_str("x-request-id").filter(|id| is_plain_id(id));
+        let mut accept: Vec<&[u8]> = request.get_all("accept").collect();
+        Client {
+            request_id: request_id.or_else(|| inbound_id().map(str::to_owned)),
+            accept: match accept.len() {
+                0 => None,
+                1 => accept.pop().map(<[u8]>::to_vec),
+                _ => Some(accept.join(&b", "[..])),
+            },
+            grpc: is_grpc(request),
+            content_type: request.get("content-type").map(<[u8]>::to_vec),
+        }
+    }
+}
+
+/// Hands on what a response that is replaced says beside its body: challenges, cookies, what other
+/// filters have added. What the new answer has of its own goes first.
+pub(super) fn keep_headers(headers: &Headers, source: &ResponseSource, reply: &mut LocalReply) {
+    let own: Vec<HeaderName> = reply.headers.iter().map(|(name, _)| name.clone()).collect();
+    for (name, value) in headers.iter() {
+        let (Ok(name), Ok(value)) = (std::str::from_utf8(name), std::str::from_utf8(value)) else {
+            continue;
+        };
+        let is_own = own.iter().any(|known| known == name);
+        let of_gateway = *source != ResponseSource::Upstream;
+        // A list has a part of each.
+        let is_own = is_own && name != "vary";
+        let is_left = is_own || is_of_body(name) || (of_gateway && name == "server");
+        if !is_left {
+            let name = HeaderName::Owned(name.to_owned());
+            reply.headers.push((name, value.to_owned()));
+        }
+    }
+}
+
+/// Whether a header is about the body or the connection, so that another body has another one.
+fn is_of_body(name: &str) -> bool {
+    const EXACT: [&str; 16] = [
+        "accept-ranges",
+        "age",
+        "cache-control",
+        "connection",
+        "date",
+        "digest",
+        "etag",
+        "expires",
+        "grpc-message",
+        "grpc-status",
+        "keep-alive",
+        "last-modified",
+        "repr-digest",
+        "trailer",
+        "transfer-encoding",
+        "upgrade",
+    ];
+    name.starts_with(':') || name.starts_with("content-") || EXACT.contains(&name)
+}
+
+/// The longest id of somebody else's making that is repeated in an answer.
+const LONGEST_PLAIN_ID: usize = 128;
+
+fn is_plain_id(id: &str) -> bool {
+    !id.is_empty() && id.len() <= LONGEST_PLAIN_ID && id.bytes().all(|byte| byte.is_ascii_graphic())
+}
+
+/// Whether Envoy will treat the request as a gRPC call: `application/grpc`, alone or followed by
+/// `+`. With parameters it does not, and would send the message as text.
+fn is_grpc(request: &Headers) -> bool {
+    request
+        .get("content-type")
+        .and_then(|value| value.strip_prefix(b"application/grpc"))
+        .is_some_and(|rest| matches!(rest.first(), None | Some(b'+')))
+}

@@ -1,0 +1,93 @@
+//! The response: what a request prepares for it, and what policies see and make of it.
+
+use crate::headers::{HeaderName, Headers};
+use crate::problem::Problem;
+use crate::time::Timestamp;
+
+/// Headers for every response to a request.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ResponseHeaders(Vec<ResponseHeader>);
+
+/// A header for every response to a request.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ResponseHeader {
+    /// Its name.
+    pub name: HeaderName,
+    /// Its value.
+    pub value: String,
+    /// Whether it joins what the upstream has set, as a member of a list does, or replaces it.
+    pub joins: bool,
+}
+
+impl ResponseHeaders {
+    /// Sets a header, replacing one that an earlier policy or the upstream has set.
+    pub fn set(&mut self, name: impl Into<HeaderName>, value: impl Into<String>) {
+        let (name, value) = (name.into(), value.into());
+        self.0.retain(|existing| existing.name != name);
+        self.0.push(ResponseHeader {
+            name,
+            value,
+            joins: false,
+        });
+    }
+
+    /// Adds to a header that is a list, beside what others have set.
+    pub fn join(&mut self, name: impl Into<HeaderName>, value: impl Into<String>) {
+        self.0.push(ResponseHeader {
+            name: name.into(),
+            value: value.into(),
+            joins: true,
+        });
+    }
+
+    /// Takes a header out again; what the upstream has set then stays.
+    pub fn remove(&mut self, name: &str) {
+        self.0.retain(|header| header.name != name);
+    }
+
+    /// The headers.
+    pub fn iter(&self) -> impl Iterator<Item = &ResponseHeader> {
+        self.0.iter()
+    }
+}
+
+/// Which responses a policy has to see, of those to one request.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub enum ResponseUse {
+    /// None: their headers are not read.
+    #[default]
+    None,
+    /// Those with a status of 400 or more.
+    Errors,
+    /// All.
+    All,
+}
+
+/// Who has made a response.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ResponseSource {
+    /// The upstream.
+    Upstream,
+    /// The host itself, or another filter; with what the host says why, as `route_not_found`.
+    Gateway(String),
+}
+
+/// A response on its way through the policies. The gateway's own refusals do not come here.
+pub struct Responding<'a, H> {
+    /// The door to the host.
+    pub host: &'a H,
+    /// When its headers came.
+    pub now: Timestamp,
+    /// Its status.
+    pub status: u16,
+    /// Its headers as they came.
+    pub headers: &'a Headers,
+    /// Who has made it.
+    pub source: &'a ResponseSource,
+    /// Whether its request is a gRPC call.
+    pub grpc: bool,
+    /// What it gets: to begin with, what its request has prepared.
+    pub prepared: ResponseHeaders,
+    /// What takes its place.
+    pub replacement: Option<Box<Problem>>,
+}

@@ -1,0 +1,157 @@
+//! One version's life.
+
+use std::borrow::Cow;
+
+use tollgate_core::apis::Template;
+use tollgate_core::policy::Mode;
+use tollgate_core::target::RequestTarget;
+use tollgate_core::time::Timestamp;
+
+use crate::brownout::Brownouts;
+use crate::config::{AfterSunset, Answer};
+use crate::dates::{Deprecation, Sunset};
+use crate::link::{Link, Relation};
+use crate::selector::VersionSelector;
+use crate::successor::Successor;
+use crate::uri::Docs;
+
+/// How far a version's life has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stage {
+    /// It is neither deprecated nor at its end.
+    Live,
+    /// It is served, and should not be used any more.
+    Deprecated,
+    /// It is dark for practice.
+    Brownout {
+        /// When requests are served again, or the version ends.
+        until: Timestamp,
+        /// How requests are answered.
+        answer: Answer,
+    },
+    /// It has ended. What that means is for [`Lifecycle::after_sunset`] to say.
+    Retired,
+}
+
+/// The life of a version.
+#[derive(Clone, Debug)]
+pub struct Lifecycle {
+    pub(crate) selector: VersionSelector,
+    pub(crate) deprecated: Option<i64>,
+    pub(crate) deprecation: Option<Deprecation>,
+    pub(crate) end: Option<End>,
+    /// The ends of consumers who have their own, sorted by name.
+    pub(crate) grace: Box<[(Box<str>, End)]>,
+    pub(crate) brownouts: Brownouts,
+    pub(crate) after_sunset: AfterSunset,
+    pub(crate) successor: Option<Successor>,
+    pub(crate) latest: Option<Successor>,
+    pub(crate) docs: Option<Docs>,
+    pub(crate) mode: Mode,
+}
+
+/// When a version ends, in seconds since the Unix epoch, and how that is told.
+#[derive(Clone, Debug)]
+pub(crate) struct End {
+    pub(crate) at: i64,
+    pub(crate) sunset: Sunset,
+}
+
+impl Lifecycle {
+    /// The stage at an instant, exact to the second; for a consumer, if it is known who asks.
+    ///
+    /// It depends on nothing else, so after a step of the clock it is what it is at the new time.
+    pub fn at(&self, now: Timestamp, consumer: Option<&str>) -> Stage {
+        let now = now.as_seconds();
+        let own_end = consumer.and_then(|consumer| self.grace_of(consumer));
+        let end = own_end.or(self.end.as_ref());
+        if end.is_some_and(|end| end.at <= now) {
+            return Stage::Retired;
+        }
+        if self.deprecated.is_none_or(|deprecated| now < deprecated) {
+            return Stage::Live;
+        }
+        match self.brownouts.find(now).filter(|_| own_end.is_none()) {
+            Some(stretch) => Stage::Brownout {
+                until: Timestamp::from_seconds(u64::try_from(stretch.until).unwrap_or_default()),
+                answer: stretch.answer,
+            },
+            None => Stage::Deprecated,
+        }
+    }
+
+    /// What becomes of requests once it is [retired](Stage::Retired).
+    pub fn after_sunset(&self) -> AfterSunset {
+        self.after_sunset
+    }
+
+    /// Whether refusals are given or only counted.
+    pub fn mode(&self) -> Mode {
+        self.mode
+    }
+
+    /// Whether some consumers have an end of their own, so that it matters who asks.
+    pub fn has_grace(&self) -> bool {
+        !self.grace.is_empty()
+    }
+
+    /// The `Deprecation` for every response.
+    pub fn deprecation(&self) -> Option<&Deprecation> {
+        self.deprecation.as_ref()
+    }
+
+    /// The `Sunset` for every response: the end for this consumer.
+    pub fn sunset(&self, consumer: Option<&str>) -> Option<&Sunset> {
+        let own_end = consumer.and_then(|consumer| self.grace_of(consumer));
+        own_end.or(self.end.as_ref()).map(|end| &end.sunset)
+    }
+
+    /// Where the request's thing is in the next version. `templates` are those of the request's API
+    /// ([`ApiTable::templates`](tollgate_core::apis::ApiTable::templates)).
+    ///
+    /// The query comes along as `target` has it, a credential in it too.
+    pub fn successor(&self, templates: &[Template], target: &RequestTarget<'_>) -> Option<String> {
+        self.uri(self.successor.as_ref()?, templates, target)
+    }
+
+    /// The links for every response. See [`Lifecycle::successor`] for the arguments.
+    pub fn links(&self, templates: &[Template], target: &RequestTarget<'_>) -> Vec<Link<'_>> {
+        let docs = |relation| {
+            let docs = self.docs.as_ref()?;
+            Some(Link::new(relation, docs.to_target()))
+        };
+        let version = |relation, successor: &Option<Successor>| {
+            let uri = self.uri(successor.as_ref()?, templates, target)?;
+            Some(Link::new(relation, Cow::Owned(uri)))
+        };
+        let links = [
+            self.deprecation
+                .as_ref()
+                .and_then(|_| docs(Relation::Deprecation)),
+            self.end.as_ref().and_then(|_| docs(Relation::Sunset)),
+            version(Relation::SuccessorVersion, &self.successor),
+            version(Relation::LatestVersion, &self.latest),
+        ];
+        links.into_iter().flatten().collect()
+    }
+
+    fn uri(
+        &self,
+        successor: &Successor,
+        templates: &[Template],
+        target: &RequestTarget<'_>,
+    ) -> Option<String> {
+        successor.uri(templates, target, self.selector.query_names())
+    }
+
+    fn grace_of(&self, consumer: &str) -> Option<&End> {
+        let index = self
+            .grace
+            .binary_search_by(|(name, _)| (**name).cmp(consumer))
+            .ok()?;
+        self.grace.get(index).map(|(_, end)| end)
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,304 @@
+//! The life of API versions: deprecation and sunset announced on every response, brownouts for
+//! practice, 410 or a redirect after the end, and who still calls.
+//!
+//! ```yaml
+//! sunset:
+//! - api: accounts-v1
+//!   deprecated: 2026-09-15T00:00:00Z
+//!   sunset: 2027-03-15T00:00:00Z
+//!   successor: "/v2/accounts/{**}"
+//!   docs: https://dev.bank.example/v2
+//!   brownouts: [{ at: "0 9 * * MON", for: 15m }]
+//!   grace: { acme: 2027-06-30T00:00:00Z }
+//! ```
+
+pub mod problems;
+
+use std::cell::RefCell;
+
+use hashbrown::HashMap;
+use serde_json::json;
+use tollgate_core::config::Rejected;
+use tollgate_core::host::{CounterId, Host};
+use tollgate_core::limit_headers::whole_seconds;
+use tollgate_core::policy::{
+    Callbacks, Compile, Exchange, Mode, Policy, Responding, ResponseUse, Step, StepResult,
+    TargetUse,
+};
+use tollgate_core::problem::{Kind, Problem};
+use tollgate_core::telemetry::counter_name;
+use tollgate_lifecycle::{
+    AfterSunset, Answer, Lifecycle, LifecycleTable, Link, Merged, Stage, VersionConfig,
+    merge_deprecation, merge_links, merge_sunset,
+};
+
+use problems::{API_BROWNOUT, API_MOVED, API_RETIRED, API_UNAVAILABLE};
+
+/// The policy; see the crate's documentation.
+pub struct Sunset {
+    lives: LifecycleTable,
+    calls: RefCell<HashMap<Series, Option<CounterId>>>,
+}
+
+/// A counter of calls.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+struct Series {
+    /// The version's place.
+    life: usize,
+    stage: &'static str,
+    /// The consumer's place; `None` for all beyond the cap, and for callers that are none.
+    consumer: Option<u32>,
+}
+
+/// How many consumers, in the order of the configuration, have counters of their own.
+const MOST_CONSUMERS: u32 = 200;
+
+/// What the policy remembers of a request.
+#[derive(Default)]
+pub struct Stream {
+    /// The place of the life of its version.
+    life: Option<usize>,
+    consumer: Option<std::sync::Arc<str>>,
+    links: Vec<Link<'static>>,
+}
+
+impl Policy for Sunset {
+    const SECTION: &'static str = "sunset";
+    const CALLBACKS: Callbacks = Callbacks::REQUEST_HEADERS.union(Callbacks::RESPONSE_HEADERS);
+    type Section = Vec<VersionConfig>;
+    type Stream = Stream;
+
+    fn kinds(kinds: &mut Vec<&'static Kind>) {
+        problems::all(kinds);
+    }
+
+    fn compile(section: Vec<VersionConfig>, cx: &mut Compile<'_>) -> Result<Self, Rejected> {
+        let before = cx.errors.len();
+        if section.is_empty() {
+            let message = "the list is empty: add a version";
+            return Err(cx.errors.add(Self::SECTION, message));
+        }
+        let lives = LifecycleTable::compile(&section, Self::SECTION, cx.apis, cx.errors);
+        cx.errors.none_since(before).map(|()| Sunset {
+            lives,
+            calls: RefCell::default(),
+        })
+    }
+
+    fn target_use(&self) -> TargetUse {
+        let modes = self
+            .lives
+            .iter()
+            .map(|life| TargetUse::of(life.mode(), true));
+        modes.max().unwrap_or_default()
+    }
+
+    fn step<H: Host>(
+        &self,
+        step: Step,
+        stream: &mut Stream,
+        x: &mut Exchange<'_, H>,
+    ) -> StepResult {
+        match step {
+            Step::Require => {
+                self.find(stream, x);
+                match self.life(stream) {
+                    // Whoever has an end of its own is known only later.
+                    Some(life) if !life.has_grace() => self.judge(life, stream, x),
+                    _ => Ok(()),
+                }
+            }
+            Step::Entitle => match self.life(stream) {
+                Some(life) if life.has_grace() => self.judge(life, stream, x),
+                _ => Ok(()),
+            },
+            Step::Forward => {
+                self.count(stream, x);
+                Ok(())
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn response_use(&self, stream: &Stream) -> ResponseUse {
+        match stream.life {
+            Some(_) => ResponseUse::All,
+            None => ResponseUse::None,
+        }
+    }
+
+    /// What the upstream says of its own life goes together with ours.
+    fn respond<H: Host>(&self, stream: &mut Stream, r: &mut Responding<'_, H>) {
+        let Some(life) = self.life(stream) else {
+            return;
+        };
+        let values = |name: &str| -> Vec<&[u8]> { r.headers.get_all(name).collect() };
+        if let Some(deprecation) = life.deprecation() {
+            let merged = merge_deprecation(deprecation, r.now, &values("deprecation"));
+            keep_or_set("deprecation", merged, r);
+        }
+        if let Some(sunset) = life.sunset(stream.consumer.as_deref()) {
+            let merged = merge_sunset(sunset, &values("sunset"));
+            keep_or_set("sunset", merged, r);
+        }
+        let missing = merge_links(&stream.links, &values("link"));
+        r.prepared.remove("link");
+        if let Some(links) = missing {
+            r.prepared.join("link", links);
+        }
+    }
+}
+
+fn keep_or_set<H>(name: &'static str, merged: Merged<'_>, r: &mut Responding<'_, H>) {
+    r.prepared.remove(name);
+    if let Merged::Set(value) = merged {
+        r.prepared.set(name, value);
+    }
+}
+
+impl Sunset {
+    fn life(&self, stream: &Stream) -> Option<&Lifecycle> {
+        self.lives.get(stream.life?)
+    }
+
+    fn find<H>(&self, stream: &mut Stream, x: &Exchange<'_, H>) {
+        let Some(api) = x.api else {
+            return;
+        };
+        stream.life = self.lives.find_place(api, x.request, x.target.query());
+    }
+
+    /// Announces what is to come, on every response from here on, and refuses what has ended.
+    fn judge<H: Host>(
+        &self,
+        life: &Lifecycle,
+        stream: &mut Stream,
+        x: &mut Exchange<'_, H>,
+    ) -> StepResult {
+        stream.consumer = x
+            .facts
+            .consumer
+            .as_ref()
+            .map(|consumer| std::sync::Arc::clone(&consumer.id));
+        let consumer = stream.consumer.as_deref();
+        let templates = x.api.map_or(&[][..], |api| x.apis.templates(api));
+        // Without the credential that the query may have had.
+        let target = x.clean_target();
+        stream.links = life
+            .links(templates, &target)
+            .into_iter()
+            .map(Link::into_owned)
+            .collect();
+        let successor = life.successor(templates, &target);
+        drop(target);
+        if let Some(value) = life.deprecation().and_then(|own| own.value(x.now)) {
+            x.response.set("deprecation", value);
+        }
+        if let Some(sunset) = life.sunset(consumer) {
+            x.response.set("sunset", sunset.value());
+        }
+        if let Some(links) = merge_links(&stream.links, &[]) {
+            x.response.join("link", links);
+        }
+        let problem = match life.at(x.now, consumer) {
+            Stage::Live | Stage::Deprecated => return Ok(()),
+            Stage::Brownout { until, answer } => {
+                brownout(answer, until.saturating_since(x.now), successor)
+            }
+            Stage::Retired => match life.after_sunset() {
+                AfterSunset::Pass => return Ok(()),
+                AfterSunset::Gone => retired(successor),
+                AfterSunset::Redirect => moved(successor),
+            },
+        };
+        if life.mode() == Mode::Enforce {
+            self.count(stream, x);
+        }
+        life.mode().refuse(problem, x)
+    }
+
+    /// Counts a call of a version that has an end, by who calls.
+    fn count<H: Host>(&self, stream: &Stream, x: &Exchange<'_, H>) {
+        let (Some(place), Some(life)) = (stream.life, self.life(stream)) else {
+            return;
+        };
+        let stage = match life.at(x.now, stream.consumer.as_deref()) {
+            Stage::Live => "live",
+            Stage::Deprecated => "deprecated",
+            Stage::Brownout { .. } => "brownout",
+            Stage::Retired => "retired",
+        };
+        x.host.set_filter_state("tollgate_lifecycle", stage);
+        let consumer = x.facts.consumer.as_ref();
+        let series = Series {
+            life: place,
+            stage,
+            consumer: consumer
+                .map(|consumer| consumer.index)
+                .filter(|index| *index < MOST_CONSUMERS),
+        };
+        // Nothing below calls back into this object, so the borrow can't be taken already.
+        let Ok(mut calls) = self.calls.try_borrow_mut() else {
+            return;
+        };
+        let counter = calls.entry(series).or_insert_with(|| {
+            let consumer = match (series.consumer, consumer) {
+                (Some(_), Some(consumer)) => &consumer.id,
+                (None, Some(_)) => "_other",
+                (_, None) => "_none",
+            };
+            x.host.counter(&counter_name(
+                "tollgate_lifecycle_requests_total",
+                &[
+                    ("api", x.api_name()),
+                    ("stage", stage),
+                    ("consumer", consumer),
+                ],
+            ))
+        });
+        if let Some(counter) = counter {
+            x.host.increment(*counter, 1);
+        }
+    }
+}
+
+fn brownout(answer: Answer, left: std::time::Duration, successor: Option<String>) -> Problem {
+    let problem = match answer {
+        Answer::Gone => Problem::new(
+            &API_BROWNOUT,
+            "This version of the API will end soon, and is switched off for a while to show it.",
+        ),
+        Answer::Unavailable => Problem::new(
+            &API_UNAVAILABLE,
+            "This version of the API will end soon, and is switched off for a while to show it.",
+        ),
+    };
+    with_successor(problem, successor).with_header("retry-after", whole_seconds(left).to_string())
+}
+
+fn retired(successor: Option<String>) -> Problem {
+    with_successor(
+        Problem::new(&API_RETIRED, "This version of the API has ended."),
+        successor,
+    )
+}
+
+fn moved(successor: Option<String>) -> Problem {
+    match successor {
+        Some(uri) => Problem::new(&API_MOVED, "This version of the API has ended.")
+            .with("successor", json!(uri))
+            .with_header("location", uri),
+        // Nothing is known to lead to.
+        None => retired(None),
+    }
+}
+
+fn with_successor(problem: Problem, successor: Option<String>) -> Problem {
+    match successor {
+        Some(uri) => problem.with("successor", json!(uri)),
+        None => problem,
+    }
+}
+
+#[cfg(test)]
+mod tests;

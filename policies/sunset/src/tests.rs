@@ -1,0 +1,222 @@
+use serde_json::{Value, json};
+use std::time::Duration;
+
+use tollgate_core::chain::Responded;
+use tollgate_core::policy::{ResponseHeaders, ResponseSource};
+use tollgate_core::time::Instant3339;
+use tollgate_testkit::{Gateway, Open, Reply, Request};
+#[cfg(all(target_arch = "wasm32", target_os = "unknown"))]
+use wasm_bindgen_test::wasm_bindgen_test as test;
+
+use super::*;
+
+type Chain = tollgate_core::chain!(
+    tollgate_usage_plan::UsagePlan,
+    tollgate_access::Access,
+    Sunset
+);
+type Plugin = Gateway<Chain>;
+
+fn start(version: Value) -> Plugin {
+    let mut life = json!({
+        "api": "accounts-v1",
+        "deprecated": "2026-09-15T00:00:00Z",
+        "sunset": "2027-03-15T00:00:00Z",
+        "successor": "/v2/accounts/{**}",
+        "docs": "https://dev.bank.example/v2",
+    });
+    let fields = life.as_object_mut().unwrap();
+    fields.extend(version.as_object().unwrap().clone());
+    let config = json!({
+        "apis": [{ "name": "accounts-v1", "match": [{ "path": "/v1/accounts/{**}" }] }],
+        "usage_plan": {
+            "key": { "header": "x-api-key", "query": "api_key" },
+            "plans": { "gold": {} },
+            "anonymous": { "plan": "gold" },
+            "consumers": [{ "id": "acme", "plan": "gold", "keys": [{
+                // The SHA-256 of the key.
+                "sha256": "5d0a9ed0eb8b1e4f1ecd3e0e2f4d7c2e3a4b5c6d7e8f90123456789abcdef012",
+            }] }],
+        },
+        "sunset": [life],
+    });
+    Plugin::start(&config).unwrap_or_else(|errors| panic!("{errors}"))
+}
+
+fn at(plugin: &Plugin, instant: &str) {
+    let Instant3339(instant) = instant.parse().unwrap();
+    plugin.clock().set(instant);
+}
+
+fn get(path: &str) -> Request {
+    Request::get(path)
+}
+
+fn call(plugin: &Plugin) -> Reply {
+    plugin.send(get("/v1/accounts/42"))
+}
+
+const LINKS: &str = "<https://dev.bank.example/v2>; rel=\"deprecation\", \
+                     <https://dev.bank.example/v2>; rel=\"sunset\", \
+                     </v2/accounts/42>; rel=\"successor-version\"";
+
+#[test]
+fn what_is_to_come_is_announced_on_every_response() {
+    let plugin = start(json!({}));
+    let reply = call(&plugin);
+    assert_eq!(reply.status, 200);
+    assert_eq!(reply.header("deprecation"), Some("@1789430400"));
+    assert_eq!(
+        reply.header("sunset"),
+        Some("Mon, 15 Mar 2027 00:00:00 GMT")
+    );
+    assert_eq!(reply.header("link"), Some(LINKS));
+    // On refusals too.
+    let refused = plugin.send(get("/v1/accounts/42").header("x-api-key", "unknown"));
+    assert_eq!(refused.status, 401);
+    assert_eq!(refused.header("deprecation"), Some("@1789430400"));
+    // And on nothing else.
+    let other = plugin.send(get("/v2/accounts/42"));
+    assert_eq!(other.header("deprecation"), None);
+}
+
+#[test]
+fn a_version_ends_to_the_second() {
+    let plugin = start(json!({}));
+    at(&plugin, "2027-03-14T23:59:59Z");
+    assert_eq!(call(&plugin).status, 200);
+    at(&plugin, "2027-03-15T00:00:00Z");
+    let reply = plugin.send(get("/v1/accounts/42/cards?page=2&api_key=secret"));
+    assert_eq!((reply.status, reply.kind().as_str()), (410, "api-retired"));
+    // The successor of this very request, without the credential.
+    assert_eq!(reply.problem()["successor"], "/v2/accounts/42/cards?page=2");
+    let links = reply.header("link").unwrap();
+    assert!(
+        links.contains("</v2/accounts/42/cards?page=2>; rel=\"successor-version\""),
+        "{links}"
+    );
+    assert_eq!(reply.header("cache-control"), Some("no-store"));
+    // A clock that steps back leads back.
+    at(&plugin, "2027-03-14T23:59:59Z");
+    assert_eq!(call(&plugin).status, 200);
+}
+
+#[test]
+fn the_end_may_be_a_redirect_or_a_hint() {
+    let plugin = start(json!({ "after_sunset": "redirect" }));
+    at(&plugin, "2027-04-01T00:00:00Z");
+    let reply = plugin.send(get("/v1/accounts/42?a=b"));
+    assert_eq!((reply.status, reply.kind().as_str()), (308, "api-moved"));
+    assert_eq!(reply.header("location"), Some("/v2/accounts/42?a=b"));
+    let plugin = start(json!({ "after_sunset": "pass" }));
+    at(&plugin, "2027-04-01T00:00:00Z");
+    assert_eq!(call(&plugin).status, 200);
+    let plugin = start(json!({ "mode": "shadow" }));
+    at(&plugin, "2027-04-01T00:00:00Z");
+    assert_eq!(call(&plugin).status, 200);
+    assert_eq!(
+        plugin.host.filter_state.borrow()["tollgate_decision"],
+        "would_deny"
+    );
+    let counters = plugin.host.process.counters();
+    let calls: u64 = counters
+        .iter()
+        .filter(|(name, _)| name.ends_with("tollgate_lifecycle_requests_total"))
+        .map(|(_, count)| count)
+        .sum();
+    assert_eq!(calls, 1);
+}
+
+#[test]
+fn brownouts_say_when_they_end() {
+    for (answer, status, kind) in [
+        ("gone", 410, "api-brownout"),
+        ("unavailable", 503, "api-unavailable"),
+    ] {
+        let plugin = start(json!({
+            "brownouts": [{ "at": "0 9 * * MON", "for": "15m", "answer": answer }],
+        }));
+        at(&plugin, "2026-11-23T08:59:59Z");
+        assert_eq!(call(&plugin).status, 200);
+        at(&plugin, "2026-11-23T09:00:00Z");
+        let reply = call(&plugin);
+        assert_eq!((reply.status, reply.kind().as_str()), (status, kind));
+        assert_eq!(reply.header("retry-after"), Some("900"));
+        assert_eq!(reply.problem()["successor"], "/v2/accounts/42");
+        plugin.clock().advance(Duration::from_secs(900));
+        assert_eq!(call(&plugin).status, 200);
+    }
+}
+
+/// What a response of the upstream's gets.
+fn respond(plugin: &Plugin, headers: &[(&str, &str)]) -> ResponseHeaders {
+    let (_, mut open): (Reply, Open<Chain>) = plugin.begin(get("/v1/accounts/42"));
+    let responded = plugin.respond(&mut open, 200, headers, &ResponseSource::Upstream);
+    plugin.end(open);
+    match responded {
+        Responded::Change(headers) => headers,
+        Responded::Replace(reply) => panic!("{reply:?}"),
+    }
+}
+
+fn set(headers: &ResponseHeaders, name: &str) -> Option<String> {
+    let mut found = headers.iter().filter(|header| header.name == name);
+    let value = found.next().map(|header| header.value.clone());
+    assert!(found.next().is_none(), "{name} is there twice");
+    value
+}
+
+#[test]
+fn the_upstreams_own_dates_and_links_are_kept() {
+    let plugin = start(json!({}));
+    let headers = respond(&plugin, &[]);
+    assert_eq!(set(&headers, "deprecation").as_deref(), Some("@1789430400"));
+    assert_eq!(set(&headers, "link").as_deref(), Some(LINKS));
+    let headers = respond(
+        &plugin,
+        &[
+            ("deprecation", "@1600000000"),
+            ("sunset", "Sun, 31 Jan 2027 00:00:00 GMT"),
+            ("link", "</v2/accounts/42>; rel=\"successor-version\""),
+        ],
+    );
+    // The earlier dates stay as they are, and no link is there twice.
+    assert_eq!(set(&headers, "deprecation"), None);
+    assert_eq!(set(&headers, "sunset"), None);
+    let links = set(&headers, "link").unwrap();
+    assert!(!links.contains("successor-version"), "{links}");
+    assert!(links.contains("rel=\"deprecation\""), "{links}");
+}
+
+#[test]
+fn calls_are_counted_by_version_and_caller() {
+    let plugin = start(json!({}));
+    call(&plugin);
+    call(&plugin);
+    let name = "api=.=accounts-v1;.;stage=.=deprecated;.;consumer=.=_none;.;tollgate_lifecycle_requests_total";
+    assert_eq!(plugin.host.process.counters().get(name), Some(&2));
+    assert_eq!(
+        plugin.host.filter_state.borrow()["tollgate_lifecycle"],
+        "deprecated"
+    );
+}
+
+#[test]
+fn mistakes_are_reported_with_their_paths() {
+    let errors = Plugin::start(&json!({
+        "apis": [{ "name": "accounts-v1", "match": [{ "path": "/v1/accounts/{**}" }] }],
+        "sunset": [{
+            "api": "accounts-v1",
+            "deprecated": "2027-09-15T00:00:00Z",
+            "sunset": "2027-03-15T00:00:00Z",
+        }, { "api": "acounts" }],
+    }));
+    let errors = errors.err().unwrap().to_string();
+    assert!(errors.contains("sunset[0]"), "{errors}");
+    assert!(errors.contains("sunset[1]"), "{errors}");
+    let empty = Plugin::start(&json!({ "sunset": [] })).err().unwrap();
+    assert_eq!(
+        empty.to_string(),
+        "sunset: the list is empty: add a version"
+    );
+}
