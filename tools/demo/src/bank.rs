@@ -46,7 +46,9 @@ fn respond(service: &str, request: &Request<Incoming>) -> Response<Full<Bytes>> 
         "path": request.uri().path_and_query().map(|path| path.as_str()),
         "consumer": header("x-consumer-id"),
         "plan": header("x-consumer-plan"),
+        "subject": header("x-subject"),
         "api_key": header("x-api-key"),
+        "authorization": header("authorization"),
         "request_id": header("x-request-id"),
     });
     let mut response = Response::new(Full::new(Bytes::from(body.to_string())));

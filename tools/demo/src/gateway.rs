@@ -1,11 +1,15 @@
 //! Envoy with `envoy/tollgate.yaml`, made to run on this machine.
 
-use std::net::{SocketAddr, TcpListener};
+use std::net::TcpListener;
 use std::path::PathBuf;
 
 use serde_json::Value;
+use serde_json::json;
 use tempfile::TempDir;
-use tollgate_tests::{Authority, ClientTls, ConfigFile, Envoy, HttpClient, cluster};
+use tollgate_tests::{
+    Algorithm, Authority, ClientTls, ConfigFile, Envoy, HttpClient, Issuer, SigningKey, cluster,
+    unix_time,
+};
 
 use crate::bank;
 
@@ -21,7 +25,15 @@ pub(crate) struct Gateway {
     client: HttpClient,
     /// Holds the certificate for curl.
     folder: TempDir,
+    /// Publishes its keys as long as it is here.
+    _issuer: Issuer,
+    key: SigningKey,
 }
+
+/// The issuer of the configuration, and the name of its key.
+const ISSUER: &str = "https://idp.bank.example/";
+const ISSUER_HOST: &str = "idp.bank.example";
+const KEY: &str = "demo";
 
 impl Gateway {
     pub(crate) async fn start() -> Result<Self, String> {
@@ -33,8 +45,13 @@ impl Gateway {
             .into_value();
         listen_on(&mut config, free_port());
         for service in ["accounts", "payments"] {
-            lead_to(&mut config, service, bank::start(service).await?);
+            let address = bank::start(service).await?;
+            replace(&mut config, service, cluster(service, address));
         }
+        let key = SigningKey::new(Algorithm::ES256);
+        let issuer = Issuer::start(&authority, ISSUER_HOST).await;
+        issuer.add_key(key.jwk(KEY));
+        replace(&mut config, "idp", issuer.cluster("idp"));
         let envoy = Envoy::builder()
             .bootstrap(config)
             .concurrency(2)
@@ -47,6 +64,8 @@ impl Gateway {
             client: HttpClient::http2(envoy.address()).tls(ClientTls::trusting(&authority)),
             envoy,
             folder,
+            _issuer: issuer,
+            key,
         };
         std::fs::write(gateway.certificate(), authority.cert_pem()).map_err(|error| {
             format!("cannot write {}: {error}", gateway.certificate().display())
@@ -57,6 +76,21 @@ impl Gateway {
     /// A client that trusts the gateway's certificate.
     pub(crate) fn client(&self) -> &HttpClient {
         &self.client
+    }
+
+    /// A token of the issuer's for its subject `ann`, valid for an hour.
+    pub(crate) fn token(&self, scope: &str) -> String {
+        let now = unix_time();
+        let claims = json!({
+            "iss": ISSUER,
+            "aud": "bank-api",
+            "sub": "ann",
+            "client_id": "demo",
+            "scope": scope,
+            "iat": now,
+            "exp": now.saturating_add(3600),
+        });
+        self.key.token(KEY, claims)
     }
 
     pub(crate) fn url(&self) -> String {
@@ -83,13 +117,13 @@ fn listen_on(config: &mut Value, port: u16) {
     address["port_value"] = port.into();
 }
 
-fn lead_to(config: &mut Value, service: &str, address: SocketAddr) {
+fn replace(config: &mut Value, name: &str, cluster: Value) {
     let clusters = config["static_resources"]["clusters"].as_array_mut();
     for found in clusters
         .into_iter()
         .flatten()
-        .filter(|cluster| cluster["name"] == service)
+        .filter(|cluster| cluster["name"] == name)
     {
-        *found = cluster(service, address);
+        *found = cluster.clone();
     }
 }

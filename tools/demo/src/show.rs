@@ -52,9 +52,12 @@ pub(crate) fn introduction(style: &Style, gateway: &Gateway) {
 }
 
 /// The headers that a gateway's answer is about.
-const SHOWN: [&str; 6] = [
+const SHOWN: [&str; 9] = [
     "www-authenticate",
     "retry-after",
+    "deprecation",
+    "sunset",
+    "link",
     "ratelimit-policy",
     "ratelimit",
     "x-request-id",

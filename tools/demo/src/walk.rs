@@ -11,6 +11,8 @@ struct Stop {
     method: http::Method,
     path: &'static str,
     key: Option<&'static str>,
+    /// The scope of the token that is sent, if one is.
+    scope: Option<&'static str>,
     /// How often the request is sent; the last answer is shown and checked.
     times: usize,
     status: u16,
@@ -25,6 +27,7 @@ const GET: Stop = Stop {
     method: http::Method::GET,
     path: "/v1/accounts/42",
     key: None,
+    scope: None,
     times: 1,
     status: 200,
     kind: None,
@@ -113,6 +116,40 @@ const STOPS: &[Stop] = &[
         why: "curio is on the plan trial: three requests a month; this is the fourth.",
         ..GET
     },
+    Stop {
+        title: "Admitted by token",
+        path: "/v2/transfers/9",
+        scope: Some("transfers:read"),
+        why: "Signed by the issuer, whose keys Envoy has fetched. The upstream learns the subject.",
+        ..GET
+    },
+    Stop {
+        title: "Without the scope",
+        method: http::Method::POST,
+        path: "/v2/transfers",
+        scope: Some("transfers:read"),
+        status: 403,
+        kind: Some("scope-insufficient"),
+        why: "Who writes needs transfers:write.",
+        ..GET
+    },
+    Stop {
+        title: "No token",
+        path: "/v2/transfers/9",
+        key: Some("acme-demo-key"),
+        status: 401,
+        kind: Some("credentials-missing"),
+        why: "A key is none.",
+        ..GET
+    },
+    Stop {
+        title: "Gone",
+        path: "/v0/accounts/42",
+        status: 410,
+        kind: Some("api-retired"),
+        why: "accounts-v0 ended in March 2026; the answer says where the same is now.",
+        ..GET
+    },
 ];
 
 /// Walks past all stops, and gives what was different from what it had to be.
@@ -144,8 +181,16 @@ pub(crate) async fn walk(style: &Style, gateway: &Gateway) -> Vec<String> {
 
 async fn send(stop: &Stop, gateway: &Gateway) -> Reply {
     let request = gateway.client().request(stop.method.clone(), stop.path);
-    match stop.key {
-        Some(key) => request.header("x-api-key", key).send().await,
+    let request = match stop.key {
+        Some(key) => request.header("x-api-key", key),
+        None => request,
+    };
+    match stop.scope {
+        Some(scope) => {
+            let token = gateway.token(scope);
+            let bearer = format!("Bearer {token}");
+            request.header("authorization", &bearer).send().await
+        }
         None => request.send().await,
     }
 }
@@ -162,6 +207,11 @@ fn request_line(stop: &Stop, gateway: &Gateway) -> String {
     if let Some(key) = stop.key {
         line.push_str(&format!(" -H 'x-api-key: {key}'"));
     }
+    if let Some(scope) = stop.scope {
+        line.push_str(&format!(
+            " -H 'authorization: Bearer …' (a token with the scope {scope})"
+        ));
+    }
     line.push_str(&format!(" '{}{}'", gateway.url(), stop.path));
     line
 }
@@ -177,10 +227,13 @@ impl Stop {
         }
         match self.kind {
             Some(kind) => self.check_problem(kind, reply, &mut mistakes),
-            None if reply.json()["api_key"] != serde_json::Value::Null => {
-                mistakes.push("the key has reached the upstream".to_owned());
+            None => {
+                for credential in ["api_key", "authorization"] {
+                    if reply.json()[credential] != serde_json::Value::Null {
+                        mistakes.push(format!("the {credential} has reached the upstream"));
+                    }
+                }
             }
-            None => {}
         }
         if reply.header("x-request-id").is_none() {
             mistakes.push("the response has no x-request-id".to_owned());
