@@ -2,7 +2,7 @@
 
 use ed25519_dalek::Signer as _;
 use p256::pkcs8::DecodePublicKey as _;
-use rsa::pkcs1::{DecodeRsaPrivateKey as _, DecodeRsaPublicKey as _};
+use rsa::pkcs1::DecodeRsaPrivateKey as _;
 use rsa::sha2::Sha256;
 use rsa::signature::{SignatureEncoding as _, Verifier as _};
 use rsa::traits::PublicKeyParts as _;
@@ -63,6 +63,7 @@ fn by_ring(hash: Hash, spki: &[u8], signature: &[u8], message: &[u8]) -> Option<
         ECDSA_P256_SHA256_ASN1, RSA_PKCS1_2048_8192_SHA256, UnparsedPublicKey,
         VerificationAlgorithm,
     };
+    use rsa::pkcs1::DecodeRsaPublicKey as _;
 
     assert_eq!(hash, Hash::Sha256);
     let spki = SubjectPublicKeyInfoRef::try_from(spki).unwrap();
