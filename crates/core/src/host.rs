@@ -117,19 +117,23 @@ pub enum Hash {
     Sha512,
 }
 
-/// A GET request to another server.
+/// A request to another server.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Callout<'a> {
     /// The host's name for the server: Envoy's cluster.
     pub cluster: &'a str,
+    /// `GET` or `POST`.
+    pub method: &'a str,
     /// `https` or `http`, for the `:scheme`; whether TLS is spoken is the cluster's matter.
     pub scheme: &'a str,
     /// The host, with a port if it is not the scheme's own.
     pub authority: &'a str,
     /// Path and query.
     pub path: &'a str,
-    /// The media types that are understood.
-    pub accept: &'a str,
+    /// Further headers, their names in lower case.
+    pub headers: &'a [(&'a str, &'a str)],
+    /// The body; none if empty.
+    pub body: &'a [u8],
     /// After what time no answer is awaited any longer.
     pub timeout: std::time::Duration,
 }
@@ -150,6 +154,8 @@ pub struct CalloutResponse<'a> {
     pub headers: &'a crate::headers::Headers,
     /// The body, cut where it was longer than what [`MOST_CALLOUT_BODY`] allows.
     pub body: &'a [u8],
+    /// The trailers, if there are any, as gRPC has.
+    pub trailers: &'a crate::headers::Headers,
 }
 
 impl CalloutResponse<'_> {

@@ -35,6 +35,7 @@ pub(crate) enum MapKind {
     RequestTrailers = 1,
     Response = 2,
     CalloutResponse = 6,
+    CalloutResponseTrailers = 7,
 }
 
 const CALLOUT_RESPONSE_BODY: u32 = 4;

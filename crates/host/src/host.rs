@@ -64,18 +64,19 @@ impl Host for Envoy {
     }
 
     fn call(&self, callout: &Callout<'_>) -> Result<CalloutId, CalloutNotSent> {
-        let headers = vec![
-            (":method", "GET"),
+        let mut headers = vec![
+            (":method", callout.method),
             (":scheme", callout.scheme),
             (":authority", callout.authority),
             (":path", callout.path),
-            ("accept", callout.accept),
         ];
+        headers.extend_from_slice(callout.headers);
+        let body = (!callout.body.is_empty()).then_some(callout.body);
         // Through the SDK, whose dispatcher has to know to which context the answer belongs.
         proxy_wasm::hostcalls::dispatch_http_call(
             callout.cluster,
             headers,
-            None,
+            body,
             Vec::new(),
             callout.timeout,
         )

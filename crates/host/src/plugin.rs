@@ -124,14 +124,21 @@ impl<P: Policies + 'static> Context for Root<P> {
             return;
         };
         // Where the answer broke off, the host has no headers.
-        let headers = abi::header_map(MapKind::CalloutResponse)
-            .map(Headers::from_wire)
-            .unwrap_or(Ok(Headers::default()))
-            .unwrap_or_default();
+        let map = |kind| {
+            abi::header_map(kind)
+                .map(Headers::from_wire)
+                .unwrap_or(Ok(Headers::default()))
+                .unwrap_or_default()
+        };
+        let (headers, trailers) = (
+            map(MapKind::CalloutResponse),
+            map(MapKind::CalloutResponseTrailers),
+        );
         let body = abi::callout_response_body(MOST_CALLOUT_BODY).unwrap_or_default();
         let response = CalloutResponse {
             headers: &headers,
             body: &body,
+            trailers: &trailers,
         };
         chain.on_callout(&self.worker.envoy, CalloutId(token), &response);
         if self.worker.has_waiting() {

@@ -94,6 +94,7 @@ impl<P: Policies> Gateway<P> {
         let response = CalloutResponse {
             headers: &headers,
             body,
+            trailers: &Headers::default(),
         };
         self.chain.on_callout(&self.host, id, &response);
     }

@@ -151,6 +151,10 @@ pub struct Sent {
     pub cluster: String,
     /// Scheme, host and path in one.
     pub url: String,
+    /// The further headers.
+    pub headers: Vec<(String, String)>,
+    /// The body; empty for a `GET`.
+    pub body: Vec<u8>,
     /// After what time no answer is awaited any longer.
     pub timeout: Duration,
 }
@@ -262,6 +266,12 @@ impl Host for MemoryHost {
             id,
             cluster: callout.cluster.to_owned(),
             url: format!("{}://{}{}", callout.scheme, callout.authority, callout.path),
+            headers: callout
+                .headers
+                .iter()
+                .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()))
+                .collect(),
+            body: callout.body.to_vec(),
             timeout: callout.timeout,
         });
         Ok(id)

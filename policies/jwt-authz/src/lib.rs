@@ -285,10 +285,12 @@ impl JwtAuthz {
         };
         let callout = Callout {
             cluster: &fetch.cluster,
+            method: "GET",
             scheme: fetch.scheme.as_str(),
             authority: &fetch.authority,
             path: &fetch.path,
-            accept: ACCEPT,
+            headers: &[("accept", ACCEPT)],
+            body: b"",
             timeout: fetch.timeout,
         };
         let ticket = fetch.ticket;
