@@ -6,6 +6,7 @@ mod callbacks;
 pub mod chain;
 pub mod config;
 pub mod credentials;
+pub mod endpoint;
 mod exchange;
 pub mod headers;
 pub mod host;

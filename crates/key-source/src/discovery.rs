@@ -5,7 +5,7 @@ use std::fmt;
 use serde::Deserialize;
 use tollgate_core::config::quote;
 
-use crate::endpoint::{Endpoint, InvalidEndpoint, Scheme};
+use tollgate_core::endpoint::{Endpoint, InvalidEndpoint, Scheme};
 
 /// The endpoint of a source is that of metadata which tells where the keys are.
 #[derive(Clone, Debug, PartialEq, Eq)]

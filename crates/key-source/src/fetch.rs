@@ -7,7 +7,7 @@ use tollgate_core::config::quote;
 
 use crate::caching::Caching;
 use crate::discovery::InvalidDiscovery;
-use crate::endpoint::Scheme;
+use tollgate_core::endpoint::Scheme;
 
 /// A GET request to be made.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -50,7 +50,6 @@
 mod body;
 mod caching;
 mod discovery;
-mod endpoint;
 mod fetch;
 mod pace;
 mod remote;
@@ -64,7 +63,6 @@ use std::fmt;
 
 pub use caching::Caching;
 pub use discovery::{Discovery, InvalidDiscovery};
-pub use endpoint::{Endpoint, InvalidEndpoint, Scheme};
 pub use fetch::{Answered, Failure, Fetch, FetchOutcome, Response, Ticket};
 pub use settings::{Settings, Source};
 pub use source::{Availability, KeySource, Resolve, Waiting};

@@ -11,7 +11,6 @@ use tollgate_core::time::Timestamp;
 
 use crate::KeyFormat;
 use crate::body::Digest;
-use crate::endpoint::Endpoint;
 use crate::fetch::{Answered, Failure, Fetch, FetchOutcome, Response, Ticket};
 use crate::pace::Pace;
 use crate::schedule::{Chance, pause_after, refresh_after};
@@ -19,6 +18,7 @@ use crate::settings::{Settings, Source};
 use crate::source::Availability;
 use crate::state::{Errand, Need, SHORTEST_PAUSE, State, Terms, Window};
 use crate::unknown::UnknownKids;
+use tollgate_core::endpoint::Endpoint;
 
 /// How much longer than a request may take a lease is held: for the answer to be taken in by a worker
 /// that is busy.

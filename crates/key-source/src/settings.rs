@@ -6,7 +6,7 @@ use std::time::Duration;
 use siphasher::sip128::{Hasher128 as _, SipHasher24};
 
 use crate::discovery::Discovery;
-use crate::endpoint::Endpoint;
+use tollgate_core::endpoint::Endpoint;
 
 /// Where the keys of an issuer come from.
 #[derive(Clone, Debug, PartialEq, Eq)]

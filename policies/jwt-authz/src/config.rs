@@ -3,12 +3,12 @@
 use deserr::{DeserializeError, Deserr, ErrorKind, IntoValue, Value, ValueKind, ValuePointerRef};
 use tollgate_claims::{ClaimPath, ClaimToHeader};
 use tollgate_core::config::{ConfigErrors, OneOrMany, Positive};
+use tollgate_core::endpoint::Endpoint;
 use tollgate_core::headers::FieldName;
 use tollgate_core::name::Name;
 use tollgate_core::policy::Mode;
 use tollgate_core::units::{Size, Span};
 use tollgate_jose::Algorithm;
-use tollgate_key_source::Endpoint;
 
 /// The `jwt_authz` section.
 #[derive(Debug, Deserr)]

@@ -1,11 +1,11 @@
-//! Where something is fetched from: a URL, taken apart.
+//! Where a callout goes: a URL, taken apart.
 
 use std::fmt;
 use std::net::Ipv6Addr;
 use std::str::FromStr;
 
+use crate::config::quote;
 use http::Uri;
-use tollgate_core::config::quote;
 
 /// The longest URL that is taken, in bytes. One that was discovered is kept in the shared state.
 const LONGEST_URL: usize = 1024;
@@ -150,13 +150,13 @@ fn is_host(host: &str) -> bool {
     }
 }
 
-tollgate_core::deserr_from_str!(Endpoint);
+crate::deserr_from_str!(Endpoint);
 
 impl fmt::Display for InvalidEndpoint {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(
             f,
-            "found {}, expected a URL as https://idp.example/.well-known/jwks.json: {}",
+            "found {}, expected a URL as https://host.example/path: {}",
             self.found, self.mistake
         )
     }
@@ -167,6 +167,8 @@ impl std::error::Error for InvalidEndpoint {}
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
+    #[cfg(all(target_arch = "wasm32", target_os = "unknown"))]
+    use wasm_bindgen_test::wasm_bindgen_test as test;
 
     use super::*;
 
