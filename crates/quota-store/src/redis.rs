@@ -70,7 +70,7 @@ pub const MAX_BATCH: usize = 100;
 pub const SCRIPT: &str = include_str!("redis/exchange.lua");
 
 /// The SHA-1 digest of the script, by which Redis knows it.
-pub const SCRIPT_SHA1: &str = "de60245bf490475614edc4b9da29a398a1780c0c";
+pub const SCRIPT_SHA1: &str = "483d05aef2a482ce1a186a2ef25220eae2aa3d3b";
 
 /// How the HTTP front in front of Redis wants its commands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -207,9 +207,12 @@ fn arguments(exchange: &Exchange) -> [String; 6] {
         number(exchange.consumed),
         number(exchange.want),
         number(exchange.limit),
-        exchange.expires_at.to_string(),
+        exchange.expires_at.clamp(0, LATEST_EXPIRY).to_string(),
     ]
 }
+
+/// The end of the year 9999. Redis takes no time whose milliseconds need more than 63 bits.
+const LATEST_EXPIRY: i64 = 253_402_300_799;
 
 /// Reads the script's text about one exchange.
 fn read_reply(exchange: &Exchange, reply: &str) -> Result<Outcome, StoreError> {

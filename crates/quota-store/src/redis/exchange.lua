@@ -5,9 +5,9 @@
 -- The reply has a text for each counter: "<seq> <upto> <total>", or "!" and why there is none.
 -- A counter that can't be used does not keep the others from being booked.
 
-local function number(text)
-  -- %.0f, because Lua writes numbers from 1e14 on with an exponent, and so loses digits.
-  return string.format('%.0f', text)
+-- %.0f, because Lua writes numbers from 1e14 on with an exponent, and so loses digits.
+local function digits(number)
+  return string.format('%.0f', number)
 end
 
 local function exchange(key, envoy, seq, consumed, want, limit, expires_at)
@@ -30,14 +30,14 @@ local function exchange(key, envoy, seq, consumed, want, limit, expires_at)
     end
     total = math.max(total + new - upto, 0)
     last, upto = seq, new
-    local booked = number(last) .. ' ' .. number(upto)
-    local done = redis.pcall('HSET', key, 'total', number(total), envoy, booked)
+    local booked = digits(last) .. ' ' .. digits(upto)
+    local done = redis.pcall('HSET', key, 'total', digits(total), envoy, booked)
     if type(done) == 'table' and done.err then
       return '!' .. done.err
     end
     redis.call('EXPIREAT', key, expires_at)
   end
-  return number(last) .. ' ' .. number(upto) .. ' ' .. number(total)
+  return digits(last) .. ' ' .. digits(upto) .. ' ' .. digits(total)
 end
 
 local replies = {}
