@@ -52,6 +52,9 @@ pub struct Outcome {
     pub upto: u64,
     /// What is booked for all Envoys now. Above the limit, if more was used than it.
     pub total: u64,
+    /// The exchange of this Envoy that the store knew before: `seq` if nothing was changed. If it is
+    /// an older one than the store has answered before, the store has lost data.
+    pub previous: u64,
 }
 
 impl Outcome {

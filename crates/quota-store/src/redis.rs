@@ -18,7 +18,7 @@
 //! }];
 //! let request = store.encode(&batch, Script::ByDigest);
 //! assert!(request.body.starts_with("EVALSHA/"));
-//! # let (status, body) = (200, br#"{"EVALSHA":["1 50 50"]}"#);
+//! # let (status, body) = (200, br#"{"EVALSHA":["1 50 50 0"]}"#);
 //! match store.decode(&batch, status, body) {
 //!     Answer::Results(results) => assert_eq!(results[0].as_ref().unwrap().upto, 50),
 //!     Answer::ScriptUnknown => { /* send the batch again, with Script::InFull */ }
@@ -36,7 +36,7 @@
 //!           = max(consumed, min(consumed + want, upto + free))         otherwise
 //!     total = total + new - upto;  upto = new
 //!     the counter expires at expires_at
-//! answer seq, upto, total
+//! answer seq, upto, total, and the seq that was known before
 //! ```
 //!
 //! So `total` never goes beyond `limit` by a wish, but does by what has been consumed; an exchange
@@ -70,7 +70,7 @@ pub const MAX_BATCH: usize = 100;
 pub const SCRIPT: &str = include_str!("redis/exchange.lua");
 
 /// The SHA-1 digest of the script, by which Redis knows it.
-pub const SCRIPT_SHA1: &str = "483d05aef2a482ce1a186a2ef25220eae2aa3d3b";
+pub const SCRIPT_SHA1: &str = "acbdb1f2b0a9824aba125ad7608bf8a8bceffb38";
 
 /// How the HTTP front in front of Redis wants its commands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -232,17 +232,22 @@ fn parse_outcome(reply: &str) -> Option<Outcome> {
         text.parse().ok().filter(|_| digits)
     };
     let (seq, rest) = reply.split_once(' ')?;
-    let (upto, total) = rest.split_once(' ')?;
+    let (upto, rest) = rest.split_once(' ')?;
+    let (total, previous) = rest.split_once(' ')?;
     Some(Outcome {
         seq: number(seq)?,
         upto: number(upto)?,
         total: number(total)?,
+        previous: number(previous)?,
     })
 }
 
 /// Whether the script can have said this of the exchange.
 fn answers(outcome: &Outcome, exchange: &Exchange) -> bool {
     let bound = |number: u64| number.min(MAX_COUNT);
+    if outcome.previous > outcome.seq {
+        return false;
+    }
     if outcome.seq != bound(exchange.seq) {
         return outcome.seq > bound(exchange.seq);
     }

@@ -42,7 +42,12 @@ fn exchange(consumer: &str, consumed: u64, want: u64) -> Exchange {
 }
 
 fn outcome(seq: u64, upto: u64, total: u64) -> Result<Outcome, StoreError> {
-    Ok(Outcome { seq, upto, total })
+    Ok(Outcome {
+        seq,
+        upto,
+        total,
+        previous: 2,
+    })
 }
 
 fn results(answer: Answer) -> Vec<Result<Outcome, StoreError>> {
@@ -245,7 +250,7 @@ fn answers_of_webdis_are_read() {
     let batch = [exchange("acme", 40, 10), exchange("bolt", 1, 0)];
     let read = |status, body: &str| store(Dialect::Webdis).decode(&batch, status, body.as_bytes());
     for command in ["EVALSHA", "EVAL"] {
-        let body = json!({ command: ["3 45 900", "3 1 2000"] }).to_string();
+        let body = json!({ command: ["3 45 900 2", "3 1 2000 2"] }).to_string();
         assert_eq!(
             results(read(200, &body)),
             [outcome(3, 45, 900), outcome(3, 1, 2000)]
@@ -274,16 +279,16 @@ fn answers_of_upstash_are_read_command_by_command() {
     let read = |status, body: Value| {
         store(Dialect::Upstash).decode(&batch, status, body.to_string().as_bytes())
     };
-    let good = json!([{ "result": ["3 45 900", "4 9 900"] }, { "result": ["3 1 2000"] }]);
+    let good = json!([{ "result": ["3 45 900 2", "4 9 900 2"] }, { "result": ["3 1 2000 2"] }]);
     assert_eq!(
         results(read(200, good)),
         [outcome(3, 45, 900), outcome(4, 9, 900), outcome(3, 1, 2000)]
     );
-    let half = json!([{ "result": ["3 45 900", "4 9 900"] }, { "error": "LOADING Redis is …" }]);
+    let half = json!([{ "result": ["3 45 900 2", "4 9 900 2"] }, { "error": "LOADING Redis is …" }]);
     let half = results(read(200, half));
     assert_eq!(half[1], outcome(4, 9, 900));
     assert!(half[2].as_ref().unwrap_err().is_transient());
-    let unknown = json!([{ "result": ["3 45 900", "4 9 900"] }, { "error": "NOSCRIPT No …" }]);
+    let unknown = json!([{ "result": ["3 45 900 2", "4 9 900 2"] }, { "error": "NOSCRIPT No …" }]);
     assert_eq!(read(200, unknown), Answer::ScriptUnknown);
     let wrong = json!({ "error": "WRONGPASS invalid or missing auth token" });
     assert_eq!(
@@ -298,7 +303,7 @@ fn answers_of_upstash_are_read_command_by_command() {
 fn a_counter_that_fails_leaves_the_others_their_results() {
     let batch = [exchange("acme", 40, 10), exchange("bolt", 1, 0)];
     let wrong_type = "!WRONGTYPE Operation against a key holding the wrong kind of value";
-    let body = json!({ "EVALSHA": [wrong_type, "3 1 1"] }).to_string();
+    let body = json!({ "EVALSHA": [wrong_type, "3 1 1 2"] }).to_string();
     let results = results(store(Dialect::Webdis).decode(&batch, 200, body.as_bytes()));
     let error = results[0].clone().unwrap_err();
     assert!(
@@ -324,16 +329,18 @@ fn what_the_script_cannot_have_said_is_no_outcome() {
         "",
         "3",
         "3 45",
-        "3 45 900 1",
-        "3 45 -1",
-        "+3 45 900",
-        "3 39 900",
-        "3 51 900",
-        "2 45 900",
-        "3 4.5e1 900",
-        " 3 45 900",
-        "3  45 900",
-        "3 45 18446744073709551616",
+        "3 45 900 1 1",
+        "3 45 900",
+        "3 45 900 4",
+        "3 45 -1 2",
+        "+3 45 900 2",
+        "3 39 900 2",
+        "3 51 900 2",
+        "2 45 900 1",
+        "3 4.5e1 900 2",
+        " 3 45 900 2",
+        "3  45 900 2",
+        "3 45 18446744073709551616 2",
     ] {
         let body = json!({ "EVALSHA": [reply] }).to_string();
         let results = results(store(Dialect::Webdis).decode(&batch, 200, body.as_bytes()));
@@ -351,6 +358,7 @@ fn an_answer_to_a_later_exchange_is_stale() {
         seq: 4,
         upto: 0,
         total: 7,
+        previous: 4,
     };
     assert!(later.is_stale(&exchange));
     assert!(!Outcome { seq: 3, ..later }.is_stale(&exchange));

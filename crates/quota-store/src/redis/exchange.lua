@@ -2,7 +2,9 @@
 --
 -- KEYS[i] is a counter; its six arguments are envoy, seq, consumed, want, limit, expires_at.
 -- A counter is a hash: `total`, and for each Envoy a field by its id with "<seq> <upto>".
--- The reply has a text for each counter: "<seq> <upto> <total>", or "!" and why there is none.
+-- The reply has a text for each counter: "<seq> <upto> <total> <previous>", or "!" and why there is
+-- none. `previous` is the seq that was known before; a smaller one than expected tells that data
+-- was lost.
 -- A counter that can't be used does not keep the others from being booked.
 
 -- %.0f, because Lua writes numbers from 1e14 on with an exponent, and so loses digits.
@@ -22,6 +24,7 @@ local function exchange(key, envoy, seq, consumed, want, limit, expires_at)
     return '!WRONGTYPE the counter holds what is no number'
   end
 
+  local previous = last
   if seq > last then
     local new = consumed + want
     if new > upto then
@@ -37,7 +40,7 @@ local function exchange(key, envoy, seq, consumed, want, limit, expires_at)
     end
     redis.call('EXPIREAT', key, expires_at)
   end
-  return digits(last) .. ' ' .. digits(upto) .. ' ' .. digits(total)
+  return digits(last) .. ' ' .. digits(upto) .. ' ' .. digits(total) .. ' ' .. digits(previous)
 end
 
 local replies = {}
