@@ -62,9 +62,10 @@ pub type StepResult = Result<(), Halt>;
 pub enum Halt {
     /// It is refused.
     Refuse(Box<Problem>),
-    /// It waits for something that only the host can bring, as an issuer's keys. It is taken up
-    /// again at the policy that lets it wait, after every answer to a callout and at least
-    /// [`WAITING_TICKS`] apart; so that policy takes the step again, and puts an end to the waiting.
+    /// It waits for something that only the host can bring, as an issuer's keys. The policies'
+    /// [`tick`](Policy::tick) follows within a millisecond. It is taken up again at the policy that
+    /// lets it wait, after every answer to a callout and every few milliseconds; so that policy takes
+    /// the step again, and puts an end to the waiting.
     Await,
 }
 
@@ -79,9 +80,6 @@ impl From<Box<Problem>> for Halt {
         Halt::Refuse(problem)
     }
 }
-
-/// The time between two looks at requests that wait.
-pub const WAITING_TICKS: Duration = Duration::from_millis(20);
 
 /// One concern: request ids, usage plans, … Pure: it sees a view of the request, the time and the
 /// host's handles, and answers.

@@ -44,10 +44,20 @@ pub enum UpdateFailed {
 /// Random bytes that all workers agree on, so that what they make of them fits together: whoever
 /// asks first makes them, and they live as long as the shared state.
 pub fn agreed_seed<H: Host>(host: &H) -> Result<[u8; 16], UpdateFailed> {
-    let mut random = [0; 16];
+    agreed(host, "tollgate/seed")
+}
+
+/// A random number that stands for this shared state as long as it lives: all workers agree on it,
+/// and no other process has it.
+pub fn agreed_number<H: Host>(host: &H, key: &str) -> Result<u64, UpdateFailed> {
+    agreed(host, key).map(u64::from_le_bytes)
+}
+
+fn agreed<H: Host, const N: usize>(host: &H, key: &str) -> Result<[u8; N], UpdateFailed> {
+    let mut random = [0; N];
     host.fill_random(&mut random);
-    update(host, "tollgate/seed", 8, |bytes| {
-        match bytes.and_then(|bytes| <[u8; 16]>::try_from(bytes).ok()) {
+    update(host, key, 8, |bytes| {
+        match bytes.and_then(|bytes| <[u8; N]>::try_from(bytes).ok()) {
             Some(known) => Update::Keep(known),
             None => Update::Write(random.to_vec(), random),
         }

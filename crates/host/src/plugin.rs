@@ -11,9 +11,10 @@ use tollgate_core::chain::{Chain, Judged, Kept, Outcome, Policies, Responded, Ve
 use tollgate_core::headers::{HeaderName, Headers, RequestEdit, RequestEdits, to_wire};
 use tollgate_core::host::{CalloutId, CalloutResponse, Host, MOST_CALLOUT_BODY};
 use tollgate_core::policy::{
-    Callbacks, ResponseHeader, ResponseHeaders, ResponseSource, ResponseUse, WAITING_TICKS,
+    Callbacks, ResponseHeader, ResponseHeaders, ResponseSource, ResponseUse,
 };
 use tollgate_core::problem::LocalReply;
+use tollgate_core::time::Timestamp;
 
 use crate::abi::{self, Failure, MapKind};
 use crate::host::Envoy;
@@ -29,8 +30,15 @@ const MOST_WAITING: usize = 1000;
 /// 300 the VM dies.
 const MOST_AT_ONCE: usize = 32;
 
-/// How soon a tick follows a request that began to wait.
+/// How soon a tick follows a request that began to wait, so that what it waits for is asked for.
 const SOON: Duration = Duration::from_millis(1);
+
+/// The time between two looks at requests that wait, where no callout is answered: something else may
+/// have come for them, as another worker's answer, and none waits for ever. The more there are, the
+/// longer it is, since each look costs some microseconds for each of them.
+const LOOK_FOR_EACH: Duration = Duration::from_micros(100);
+const SHORTEST_LOOK: Duration = Duration::from_millis(2);
+const LONGEST_LOOK: Duration = Duration::from_millis(20);
 
 /// Makes the SDK run a plugin that holds the policies `P`.
 pub fn register<P: Policies + 'static>(name: &'static str) {
@@ -43,6 +51,7 @@ pub fn register<P: Policies + 'static>(name: &'static str) {
                 envoy: Envoy::default(),
                 tick_period: Cell::new(Duration::ZERO),
                 waiting: RefCell::default(),
+                next_look: Cell::default(),
             }),
             chain: None,
         })
@@ -69,6 +78,8 @@ struct Worker<P: Policies> {
     tick_period: Cell<Duration>,
     /// The streams whose requests wait, in the order in which they came.
     waiting: RefCell<Vec<(u32, SharedPhase<P>)>>,
+    /// When those are to be taken up.
+    next_look: Cell<Timestamp>,
 }
 
 /// How far a stream is. A root context takes up requests that wait, so it shares this with them.
@@ -92,6 +103,21 @@ impl<P: Policies> Worker<P> {
     fn is_crowded(&self) -> bool {
         let waiting = self.waiting.try_borrow();
         waiting.is_ok_and(|waiting| waiting.len() >= MOST_WAITING)
+    }
+
+    /// Whether requests that wait are to be taken up now.
+    fn is_time_to_look(&self) -> bool {
+        let (now, next) = (self.envoy.now(), self.next_look.get());
+        // One that is far away was set before the clock stepped back.
+        next <= now || next > now.saturating_add(LONGEST_LOOK)
+    }
+
+    /// The time until requests that wait are to be taken up.
+    fn until_look(&self) -> Duration {
+        match self.has_waiting() {
+            true => self.next_look.get().saturating_since(self.envoy.now()),
+            false => IDLE_TICKS,
+        }
     }
 
     fn has_waiting(&self) -> bool {
@@ -142,6 +168,7 @@ impl<P: Policies + 'static> Context for Root<P> {
         };
         chain.on_callout(&self.worker.envoy, CalloutId(token), &response);
         if self.worker.has_waiting() {
+            self.worker.next_look.set(Timestamp::default());
             self.worker.tick_after(SOON);
         }
     }
@@ -177,11 +204,10 @@ impl<P: Policies + 'static> RootContext for Root<P> {
     fn on_tick(&mut self) {
         if let Some(chain) = self.chain.clone() {
             let next = chain.on_tick(&self.worker.envoy).unwrap_or(IDLE_TICKS);
-            let more = self.take_up_waiting(&chain);
-            let next = match (more, self.worker.has_waiting()) {
-                (true, _) => SOON,
-                (false, true) => next.min(WAITING_TICKS),
-                (false, false) => next,
+            let more = self.worker.is_time_to_look() && self.take_up_waiting(&chain);
+            let next = match more {
+                true => SOON,
+                false => next.min(self.worker.until_look()),
             };
             self.worker.tick_after(next.max(SOON));
         }
@@ -228,6 +254,10 @@ impl<P: Policies> Root<P> {
         let more = waiting.len() > 0;
         if let Ok(mut kept) = self.worker.waiting.try_borrow_mut() {
             kept.extend(waiting);
+            let look = LOOK_FOR_EACH.saturating_mul(u32::try_from(kept.len()).unwrap_or(u32::MAX));
+            let look = look.clamp(SHORTEST_LOOK, LONGEST_LOOK);
+            let next = self.worker.envoy.now().saturating_add(look);
+            self.worker.next_look.set(next);
         }
         more
     }
@@ -470,10 +500,7 @@ impl<P: Policies> Stream<P> {
         if let Ok(mut waiting) = self.worker.waiting.try_borrow_mut() {
             waiting.push((self.context_id, Rc::clone(&self.phase)));
         }
-        // Requests that come later do not make those before them be looked at more often.
-        if self.worker.tick_period.get() > WAITING_TICKS {
-            self.worker.tick_after(SOON);
-        }
+        self.worker.tick_after(SOON);
     }
 
     fn forget_waiting(&self) {

@@ -81,7 +81,8 @@ impl Ledger {
         }
         let want = waiting
             .saturating_add(self.lease(terms, now))
-            .min(terms.largest_lease());
+            .min(terms.largest_lease())
+            .max(self.kept(terms));
         self.seq = self.seq.saturating_add(1);
         self.sent_at = now;
         self.sent_consumed = self.consumed;
@@ -181,6 +182,9 @@ impl Ledger {
         if runs_low {
             return Some((now, Due::Refill));
         }
+        if !terms.takes_back {
+            return None;
+        }
         let idle_at = self
             .synced_at
             .saturating_add(terms.interval_ns.saturating_mul(2));
@@ -188,6 +192,14 @@ impl Ledger {
             if self.synced_at > now { now } else { idle_at },
             Due::Release,
         ))
+    }
+
+    /// What this Envoy was granted and can't give back.
+    fn kept(&self, terms: &Terms) -> u64 {
+        match terms.takes_back {
+            true => 0,
+            false => self.upto.saturating_sub(self.consumed),
+        }
     }
 
     /// How many units this Envoy should be granted ahead of requests.

@@ -39,6 +39,7 @@
 //!     stale_ns: SECOND,
 //!     skew_ns: SECOND / 2,
 //!     peek_interval_ns: 2 * SECOND,
+//!     takes_back: true,
 //! });
 //! let now = 1_700_000_000 * SECOND;
 //! let mut ledger = Ledger::new(now);

@@ -25,6 +25,9 @@ pub struct Settings {
     pub skew_ns: u64,
     /// How long an Envoy refuses by what it knows before it looks whether that still holds.
     pub peek_interval_ns: u64,
+    /// Whether the store takes back what it has granted. If not, an Envoy keeps it until it uses it,
+    /// and what it never uses is lost to the others.
+    pub takes_back: bool,
 }
 
 /// Whether units may be used before the store has granted them.
@@ -92,6 +95,7 @@ pub struct Terms {
     pub(crate) envoys: u64,
     pub(crate) interval_ns: u64,
     pub(crate) peek_ns: u64,
+    pub(crate) takes_back: bool,
     /// How long usage may remain unreported whatever happens: `H`.
     pub(crate) horizon_ns: u64,
     /// The longest interval for quiet consumers.
@@ -145,6 +149,7 @@ impl Terms {
             envoys,
             interval_ns,
             peek_ns: settings.peek_interval_ns.max(SHORTEST_INTERVAL_NS),
+            takes_back: settings.takes_back,
             horizon_ns,
             longest_interval_ns,
             skew_ns: settings.skew_ns,

@@ -284,7 +284,8 @@ fn answers_of_upstash_are_read_command_by_command() {
         results(read(200, good)),
         [outcome(3, 45, 900), outcome(4, 9, 900), outcome(3, 1, 2000)]
     );
-    let half = json!([{ "result": ["3 45 900 2", "4 9 900 2"] }, { "error": "LOADING Redis is …" }]);
+    let half =
+        json!([{ "result": ["3 45 900 2", "4 9 900 2"] }, { "error": "LOADING Redis is …" }]);
     let half = results(read(200, half));
     assert_eq!(half[1], outcome(4, 9, 900));
     assert!(half[2].as_ref().unwrap_err().is_transient());

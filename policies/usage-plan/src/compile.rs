@@ -10,6 +10,7 @@ use tollgate_core::name::Name;
 use tollgate_core::places::{HeaderPlace, Places};
 use tollgate_core::policy::{Authenticator, Compile, Mode};
 use tollgate_core::time::{Instant3339, Timestamp};
+use tollgate_quota_store::ConsumerTag;
 use tollgate_rate_table::TableSize;
 
 use crate::clients::{Clients, TokenPlans};
@@ -18,6 +19,7 @@ use crate::config::{
 };
 use crate::keys::{Digest, KeyRecord, Keys, Pepper, Scheme};
 use crate::plan::Plan;
+use crate::store::{Shared, Store};
 use crate::{Consumer, UsagePlan, challenge};
 
 /// Compiles the section; see [`UsagePlan`].
@@ -35,7 +37,17 @@ pub(crate) fn compile(
     });
     let records = Records::new(&config);
     let names = PlanNames::new(&config.plans);
-    let plans = compile_plans(config.plans.0, cx);
+    let store = config
+        .store
+        .as_ref()
+        .map(|store| Store::compile(store, cx))
+        .transpose();
+    let shared = match &store {
+        Ok(None) => Shared::Not,
+        Ok(Some((_, sharing))) => Shared::By(sharing),
+        Err(_) => Shared::Mistaken,
+    };
+    let plans = compile_plans(config.plans.0, shared, cx);
     let pepper = compile_pepper(&config.key, cx);
     let consumers = compile_consumers(&config.consumers, &names, &records, cx.errors);
     let keys = compile_keys(&config.consumers, pepper, cx.errors);
@@ -55,6 +67,7 @@ pub(crate) fn compile(
             plan: names.find_without_offset(&anonymous.plan, path, cx.errors)?,
             since: None,
             record: records.of_anonymous(),
+            tag: records.tag(" anonymous"),
         })
     });
     let key = check_key_config(&config.key, cx.errors);
@@ -71,12 +84,17 @@ pub(crate) fn compile(
         ));
     }
     let (prefix, ()) = (prefix?, key?);
+    let plans = plans?;
+    let mut store = store?.map(|(store, _)| store);
+    if let Some(store) = &mut store {
+        store.keeps(&plans);
+    }
     Ok(UsagePlan {
         places: places(&config.key),
         strip: config.key.strip,
         challenge,
         keys: keys?,
-        plans: plans?,
+        plans,
         consumers: consumers?,
         anonymous: anonymous.transpose()?,
         clients: clients?,
@@ -84,6 +102,7 @@ pub(crate) fn compile(
         id_header: HeaderName::Owned(format!("{prefix}id")),
         plan_header: HeaderName::Owned(format!("{prefix}plan")),
         identity_prefix: prefix.to_owned(),
+        store,
         retry_after_max: retry_after_max?,
         on_contention: config.on_contention,
         mode: config.mode,
@@ -110,6 +129,11 @@ impl Records {
         }
     }
 
+    /// How a store knows a consumer.
+    fn tag(&self, consumer: &str) -> ConsumerTag {
+        ConsumerTag::new(&self.prefix, consumer)
+    }
+
     fn of(&self, consumer: &str) -> Box<str> {
         format!("{}{consumer}", self.prefix).into()
     }
@@ -126,12 +150,13 @@ impl Records {
 
 fn compile_plans(
     configs: Vec<(String, crate::config::PlanConfig)>,
+    shared: Shared<'_>,
     cx: &mut Compile<'_>,
 ) -> Result<Vec<Plan>, Rejected> {
     let mut plans = Vec::with_capacity(configs.len());
     let mut verdict = Ok(());
     for (index, (name, config)) in configs.into_iter().enumerate() {
-        match Plan::compile(index, &name, config, cx.apis, cx.errors) {
+        match Plan::compile(index, &name, config, shared, cx.apis, cx.errors) {
             Ok(plan) => plans.push(plan),
             Err(rejected) => verdict = Err(rejected),
         }
@@ -243,6 +268,7 @@ fn compile_consumers(
                     plan,
                     since: config.since.map(|Instant3339(since)| since.as_seconds()),
                     record: records.of(id),
+                    tag: records.tag(id),
                 });
             }
             Err(rejected) => verdict = Err(rejected),

@@ -15,6 +15,7 @@ use tollgate_core::time::Instant3339;
 use tollgate_core::units::{Rate, Span};
 
 use crate::keys::Digest;
+use crate::store::{OnStoreFailure, StoreConfig};
 
 /// The `usage_plan` section.
 #[derive(Debug, Deserr)]
@@ -41,6 +42,10 @@ pub struct UsagePlanConfig {
     /// The longest `Retry-After` that a client is told; a quota may last for months.
     #[deserr(default)]
     pub retry_after_max: Option<Span>,
+    /// Where quotas are kept that several Envoys share. Without it, each counts for itself, and
+    /// forgets when it ends.
+    #[deserr(default)]
+    pub store: Option<StoreConfig>,
     /// What happens to a request whose consumer's record other workers keep changing.
     #[deserr(default)]
     pub on_contention: OnContention,
@@ -112,6 +117,10 @@ pub struct PlanConfig {
     /// Which APIs; all, and requests that belong to none, where it is absent.
     #[deserr(default)]
     pub apis: Option<Vec<Name>>,
+    /// What happens to its consumers' requests while the store does not answer; as the store says if
+    /// absent.
+    #[deserr(default)]
+    pub on_store_failure: Option<OnStoreFailure>,
 }
 
 /// A token bucket: `10/s`, or `{ rate: 10/s, burst: 20 }`.
@@ -248,6 +257,9 @@ pub struct QuotaConfig {
     /// lies.
     #[deserr(default)]
     pub offset: u64,
+    /// Whether the store must have granted every request; as the store says if absent.
+    #[deserr(default)]
+    pub strict: Option<bool>,
 }
 
 macro_rules! from_str_wrapper {

@@ -21,6 +21,7 @@ mod meter;
 mod plan;
 pub mod problems;
 mod record;
+mod store;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -29,26 +30,32 @@ use serde_json::json;
 use tollgate_core::config::Rejected;
 use tollgate_core::credentials::{Credential, Evidence};
 use tollgate_core::headers::HeaderName;
-use tollgate_core::host::Host;
+use tollgate_core::host::{CalloutId, CalloutResponse, Host};
 use tollgate_core::limit_headers::{LimitStatus, whole_seconds};
 use tollgate_core::places::{Places, Presented};
 use tollgate_core::policy::{
-    Callbacks, Compile, Consumer as ConsumerFact, Exchange, Mode, Policy, Step, StepResult,
+    Callbacks, Compile, Consumer as ConsumerFact, Exchange, Halt, Mode, Policy, Step, StepResult,
     TargetUse,
 };
 use tollgate_core::problem::{CREDENTIALS_MISSING, Kind, Problem, REQUEST_AMBIGUOUS};
 use tollgate_core::shared::{ATTEMPTS, OnContention, Update, UpdateFailed, update};
 use tollgate_core::telemetry::count_uncounted;
+use tollgate_core::time::Timestamp;
 use tollgate_core::token::Token;
+use tollgate_quota_store::ConsumerTag;
 
 use clients::{ClaimedPlan, ClientPage, ClientPlace, Clients, TokenPlans};
 use config::KeyConfig;
 pub use config::UsagePlanConfig;
 use keys::{Keys, Validity};
-use meter::{Charge, Exhausted, Limits, Refusal};
+use meter::{Charge, Exhausted, Limits, Refusal, StoreUse};
 use plan::{Plan, Throttle};
 use problems::*;
 use record::Record;
+use store::{Account, Holder, Store};
+pub use store::{
+    OnStoreFailure, RedisDialect, RedisHttpConfig, RlsConfig, RlsProfile, SecretConfig, StoreConfig,
+};
 
 /// The policy; see the crate's documentation.
 pub struct UsagePlan {
@@ -62,6 +69,7 @@ pub struct UsagePlan {
     /// Which consumer a token's client is.
     clients: Clients,
     tokens: Option<TokenPlans>,
+    store: Option<Store>,
     identity_prefix: String,
     id_header: HeaderName,
     plan_header: HeaderName,
@@ -78,6 +86,8 @@ struct Consumer {
     since: Option<i64>,
     /// The key of its record in the shared state.
     record: Box<str>,
+    /// How a store knows it.
+    tag: ConsumerTag,
 }
 
 /// Who calls.
@@ -98,13 +108,17 @@ pub struct Stream {
     caller: Caller,
     /// The plan's place.
     plan: Option<u16>,
+    /// Since when the request waits for the store.
+    waits_since: Option<Timestamp>,
 }
 
 impl Policy for UsagePlan {
     const SECTION: &'static str = "usage_plan";
     const CALLBACKS: Callbacks = Callbacks::REQUEST_HEADERS
         .union(Callbacks::REQUEST_TRAILERS)
-        .union(Callbacks::RESPONSE_HEADERS);
+        .union(Callbacks::RESPONSE_HEADERS)
+        .union(Callbacks::LOG)
+        .union(Callbacks::CALLOUTS);
     const CREDENTIAL: Option<Credential> = Some(Credential::ApiKey);
     type Section = UsagePlanConfig;
     type Stream = Stream;
@@ -152,6 +166,16 @@ impl Policy for UsagePlan {
                 Ok(())
             }
             Step::Shield | Step::Require | Step::Throttle | Step::Concurrency => Ok(()),
+        }
+    }
+
+    fn tick<H: Host>(&self, host: &H) -> Option<Duration> {
+        self.store.as_ref()?.tick(self, host)
+    }
+
+    fn on_callout<H: Host>(&self, id: CalloutId, response: &CalloutResponse<'_>, host: &H) {
+        if let Some(store) = &self.store {
+            store.on_callout(self, id, response, host);
         }
     }
 }
@@ -266,6 +290,7 @@ impl UsagePlan {
         *stream = Stream {
             caller,
             plan: plan.or(consumer.map(|consumer| consumer.plan)),
+            waits_since: None,
         };
         x.facts.plan = self.plan(stream).map(|plan| plan.fact.clone());
     }
@@ -288,7 +313,7 @@ impl UsagePlan {
         self.mode.refuse(problem, x)
     }
 
-    fn charge<H: Host>(&self, stream: &Stream, x: &mut Exchange<'_, H>) -> StepResult {
+    fn charge<H: Host>(&self, stream: &mut Stream, x: &mut Exchange<'_, H>) -> StepResult {
         let Some(plan) = self.plan(stream) else {
             return Ok(());
         };
@@ -303,26 +328,55 @@ impl UsagePlan {
             Ok(throttles) => throttles,
             Err(problem) => return self.mode.refuse(problem, x),
         };
+        let shared = self.shared_account(stream);
         let limits = Limits {
             throttles,
             quotas: &plan.quotas,
             since: self
                 .consumer(stream.caller)
                 .and_then(|consumer| consumer.since),
+            store: match shared {
+                None => StoreUse::Never,
+                Some((store, _)) if store.gives_up(stream.waits_since, x.now) => StoreUse::Alone,
+                Some(_) => StoreUse::Ask,
+            },
         };
-        match self.charge_record(stream.caller, &limits, x.host) {
-            Ok((statuses, refusal)) => {
-                // Clients are told of limits that hold.
-                if self.mode == Mode::Enforce {
-                    x.limits.extend(statuses);
-                }
-                match refusal {
-                    None => Ok(()),
-                    Some(refusal) => self.mode.refuse(self.too_many(&refusal), x),
-                }
-            }
-            Err(failure) => self.uncounted(failure, x),
+        let (charge, statuses) = match self.charge_record(stream.caller, &limits, x.host) {
+            Ok(charged) => charged,
+            Err(failure) => return self.uncounted(failure, x),
+        };
+        if let Some((store, account)) = shared {
+            store.note(account, &charge, x.host);
         }
+        if let Charge::Wait { .. } = charge {
+            stream.waits_since.get_or_insert(x.now);
+            return Err(Halt::Await);
+        }
+        // Clients are told of limits that hold.
+        if self.mode == Mode::Enforce {
+            x.limits.extend(statuses);
+        }
+        match charge {
+            Charge::Refused { refusal, .. } => self.mode.refuse(self.refuse(&refusal), x),
+            Charge::Admitted { .. } | Charge::Wait { .. } => Ok(()),
+        }
+    }
+
+    /// The store, and whose usage it keeps, if it keeps the caller's.
+    fn shared_account(&self, stream: &Stream) -> Option<(&Store, Account)> {
+        let store = self.store.as_ref()?;
+        let plan = stream.plan?;
+        let holder = match stream.caller {
+            Caller::Consumer(index) => Holder::Consumer(index),
+            Caller::Anonymous => Holder::Anonymous,
+            Caller::Unknown | Caller::Client(_) => return None,
+        };
+        let keeps = self
+            .plan(stream)?
+            .quotas
+            .iter()
+            .any(|quota| quota.shared.is_some());
+        keeps.then_some((store, Account { holder, plan }))
     }
 
     /// Charges a request to the caller's record.
@@ -331,16 +385,17 @@ impl UsagePlan {
         caller: Caller,
         limits: &Limits<'_>,
         host: &H,
-    ) -> Result<(Vec<LimitStatus>, Option<Refusal>), UpdateFailed> {
+    ) -> Result<(Charge, Vec<LimitStatus>), UpdateFailed> {
         // The clock is read after the record: one that another worker has charged meanwhile must not
         // look as if the clock had stepped back.
         let charge = |record: &mut Record, now| {
-            let (refusal, changed) = match meter::charge(record, limits, now) {
-                Charge::Admitted => (None, true),
-                Charge::Refused { refusal, settled } => (Some(refusal), settled),
+            let charge = meter::charge(record, limits, now);
+            let (changed, statuses) = match &charge {
+                Charge::Admitted { .. } => (true, meter::statuses(record, limits, now)),
+                Charge::Refused { settled, .. } => (*settled, meter::statuses(record, limits, now)),
+                Charge::Wait { .. } => (false, Vec::new()),
             };
-            let statuses = meter::statuses(record, limits, now);
-            ((statuses, refusal), changed)
+            ((charge, statuses), changed)
         };
         match (caller, &self.tokens) {
             (Caller::Client(place), Some(plans)) => {
@@ -360,7 +415,7 @@ impl UsagePlan {
             }
             _ => {
                 let Some(consumer) = self.consumer(caller) else {
-                    return Ok((Vec::new(), None));
+                    return Ok((Charge::Admitted { alone: false }, Vec::new()));
                 };
                 update(host, &consumer.record, ATTEMPTS, |bytes| {
                     let now = host.now();
@@ -424,7 +479,7 @@ impl UsagePlan {
         )
     }
 
-    fn too_many(&self, refusal: &Refusal) -> Problem {
+    fn refuse(&self, refusal: &Refusal) -> Problem {
         let retry_after = match self.retry_after_max {
             Some(most) => refusal.retry_after.min(most),
             None => refusal.retry_after,
@@ -435,6 +490,14 @@ impl UsagePlan {
                 &QUOTA_EXCEEDED,
                 "The plan's quota for this period is used up.",
             ),
+            // Nothing is known to be violated.
+            Exhausted::Unknown => {
+                return Problem::new(
+                    &USAGE_UNAVAILABLE,
+                    "What is left of the plan's quota can't be told at the moment.",
+                )
+                .with_header("retry-after", whole_seconds(retry_after).to_string());
+            }
         };
         Problem::new(kind, detail)
             .with("violated-policies", json!([refusal.limit.as_str()]))

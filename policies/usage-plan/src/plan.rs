@@ -4,17 +4,20 @@ use std::num::NonZeroU64;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tollgate_calendar::{Calendar, Settings};
+use tollgate_calendar::{Calendar, Period, Settings, UtcOffset};
 use tollgate_core::apis::{ApiId, ApiTable, PatternTable};
 use tollgate_core::config::{ConfigErrors, Positive, Rejected, key_path, quote};
 use tollgate_core::limit_headers::{LimitName, filling_time};
 use tollgate_core::name::Name;
 use tollgate_core::policy::Plan as PlanFact;
 use tollgate_core::target::LetterCase;
+use tollgate_core::time::NANOS_PER_SECOND;
 use tollgate_gcra::Bucket;
+use tollgate_quota_ledger::RateBound;
 
 use crate::config::{BucketConfig, PlanConfig, QuotaConfig, ThrottleConfig};
 use crate::record::LimitId;
+use crate::store::{Abilities, OnStoreFailure, Shared, SharedQuota};
 
 /// A plan.
 pub(crate) struct Plan {
@@ -54,6 +57,19 @@ pub(crate) struct Quota {
     /// What is taken off the limit in a consumer's first window.
     pub(crate) offset: u64,
     pub(crate) calendar: Calendar,
+    /// How it is shared, if a store keeps it.
+    pub(crate) shared: Option<SharedQuota>,
+}
+
+impl Quota {
+    /// The name under which a store counts it. The period belongs to it: what was used of a year must
+    /// not be taken for what was used of a day that began with it.
+    pub(crate) fn engine_name(&self) -> Arc<str> {
+        match (self.name.as_str(), self.calendar.period().name()) {
+            (name, period) if name == period => name.into(),
+            (name, period) => format!("{name} {period}").into(),
+        }
+    }
 }
 
 /// The name of a plan's own bucket.
@@ -69,6 +85,7 @@ impl Plan {
         index: usize,
         name: &str,
         config: PlanConfig,
+        sharing: Shared<'_>,
         apis: &ApiTable,
         errors: &mut ConfigErrors,
     ) -> Result<Plan, Rejected> {
@@ -88,6 +105,17 @@ impl Plan {
             Some((throttle, methods)) => (Some(throttle), methods),
             None => (None, PatternTable::default()),
         };
+        let mut quotas = quotas?;
+        let rate = rate_bound(throttle.as_ref(), &methods);
+        let on_failure = config.on_store_failure;
+        share(
+            &mut quotas,
+            &config.quota.0,
+            sharing,
+            (rate, on_failure),
+            &path,
+            errors,
+        )?;
         let fact = PlanFact {
             index: u16::try_from(index)
                 .map_err(|_| errors.add("usage_plan.plans", "found more than 65535 plans"))?,
@@ -98,7 +126,7 @@ impl Plan {
             apis: included?,
             throttle,
             methods,
-            quotas: quotas?,
+            quotas,
         })
     }
 
@@ -242,10 +270,7 @@ fn compile_quotas(
         verdict = Err(errors.add(format!("{path}.quota"), message));
     }
     for (index, config) in configs.iter().enumerate() {
-        let place = match configs {
-            [_] => format!("{path}.quota"),
-            _ => format!("{path}.quota[{index}]"),
-        };
+        let place = quota_path(path, index, configs.len());
         match compile_quota(config, &place, errors) {
             Ok(quota) if quota.name.as_str() == THROTTLE => {
                 let message = "is the name of the plan's throttle: choose another";
@@ -267,6 +292,14 @@ fn compile_quotas(
         }
     }
     verdict.map(|()| quotas)
+}
+
+/// Where a quota stands: it may be written alone, without a list.
+fn quota_path(plan: &str, index: usize, quotas: usize) -> String {
+    match quotas {
+        1 => format!("{plan}.quota"),
+        _ => format!("{plan}.quota[{index}]"),
+    }
 }
 
 fn compile_calendar(
@@ -340,5 +373,128 @@ fn compile_quota(
         limit: config.limit,
         offset: config.offset,
         calendar: calendar?,
+        shared: None,
     })
 }
+
+/// Says how a plan's quotas are shared, where there is a store.
+fn share(
+    quotas: &mut [Quota],
+    configs: &[QuotaConfig],
+    sharing: Shared<'_>,
+    (rate, on_failure): (Option<RateBound>, Option<OnStoreFailure>),
+    path: &str,
+    errors: &mut ConfigErrors,
+) -> Result<(), Rejected> {
+    let mut verdict = Ok(());
+    let sharing = match sharing {
+        Shared::By(sharing) => sharing,
+        Shared::Mistaken => return Ok(()),
+        Shared::Not => {
+            let missing = "is about a store, and there is none: add usage_plan.store, or leave this \
+                           out";
+            if on_failure.is_some() {
+                verdict = Err(errors.add(format!("{path}.on_store_failure"), missing));
+            }
+            for (index, _) in configs
+                .iter()
+                .enumerate()
+                .filter(|(_, quota)| quota.strict.is_some())
+            {
+                let place = quota_path(path, index, configs.len());
+                verdict = Err(errors.add(format!("{place}.strict"), missing));
+            }
+            return verdict;
+        }
+    };
+    for (index, (quota, config)) in quotas.iter_mut().zip(configs).enumerate() {
+        let place = quota_path(path, index, configs.len());
+        if let Err((field, message)) = can_keep(sharing.abilities(), quota, config) {
+            verdict = Err(errors.add(key_path(&place, field), message));
+            continue;
+        }
+        let limits = (quota.limit, quota.limit.saturating_sub(quota.offset));
+        match sharing.quota(limits, rate, config.strict, on_failure) {
+            Ok(shared) => quota.shared = Some(shared),
+            Err(mistake) => {
+                verdict = Err(errors.add(format!("{place}.strict"), mistake.to_string()));
+            }
+        }
+    }
+    verdict
+}
+
+/// Whether a store can keep a quota; or the field that it can't keep, and why.
+fn can_keep(
+    abilities: Abilities,
+    quota: &Quota,
+    config: &QuotaConfig,
+) -> Result<(), (&'static str, String)> {
+    if quota.limit > abilities.most {
+        let message = format!(
+            "found {}, expected at most {}, the largest number that the store counts",
+            quota.limit, abilities.most
+        );
+        return Err(("limit", message));
+    }
+    if !abilities.has_own_periods {
+        return Ok(());
+    }
+    let own = [
+        (
+            "utc_offset",
+            config
+                .utc_offset
+                .is_some_and(|offset| offset.0 != UtcOffset::default()),
+        ),
+        ("week_start", config.week_start.is_some()),
+        ("anchor_day", config.anchor_day.is_some()),
+        ("anchor_month", config.anchor_month.is_some()),
+        ("offset", config.offset > 0),
+    ];
+    if let Some((field, _)) = own.into_iter().find(|(_, is_given)| *is_given) {
+        let message = "can't be kept by this store, whose periods begin at midnight UTC and on the \
+                       first of a month, with one limit for all: leave it out, or use redis_http";
+        return Err((field, message.to_owned()));
+    }
+    match config.period.0 {
+        Period::Week | Period::Year => {
+            let message = format!(
+                "found {}, which this store counts from other days than the calendar: expected \
+                 minute, hour, day or month, or use redis_http",
+                config.period.0.name()
+            );
+            Err(("period", message))
+        }
+        Period::Minute | Period::Hour | Period::Day | Period::Month => Ok(()),
+    }
+}
+
+/// What the throttles of a plan let through of a consumer, if they bound it. A method that is not
+/// charged to the plan's bucket comes on top of it.
+fn rate_bound(
+    throttle: Option<&Throttle>,
+    methods: &PatternTable<MethodThrottle>,
+) -> Option<RateBound> {
+    let apart = methods.values().filter(|method| method.replaces_plan);
+    let buckets = [&throttle?.bucket]
+        .into_iter()
+        .chain(apart.map(|method| &method.throttle.bucket));
+    let none = RateBound {
+        burst: 0,
+        units: 0,
+        period_ns: DAY_NS,
+    };
+    Some(buckets.fold(none, |sum, bucket| {
+        RateBound {
+            burst: sum.burst.saturating_add(bucket.burst().get().into()),
+            units: sum
+                .units
+                .saturating_add(DAY_NS.div_ceil(bucket.interval_ns().get())),
+            period_ns: DAY_NS,
+        }
+    }))
+}
+
+/// Rates are added up by what they let through in a day, which rounds even slow ones by little.
+const DAY_NS: u64 = 86_400 * NANOS_PER_SECOND;

@@ -1,9 +1,13 @@
 //! What is stored of a consumer: its buckets and quotas, in one entry, so that a request is charged
 //! to all of them or to none by a single compare-and-swap.
 //!
-//! Layout, little-endian: the version `1`; the number of buckets and of quotas, a byte each; a
-//! bucket as id (4) and theoretical arrival time in ns (8); a quota as id (4), start (8) and end (8)
-//! of its window in Unix seconds, used (8).
+//! Layout, little-endian: the version; the number of buckets and of quotas, a byte each; a bucket as
+//! id (4) and theoretical arrival time in ns (8); a quota as id (4), start (8) and end (8) of its
+//! window in Unix seconds, used (8). That is all in version `1`. Version `2`, which is written only
+//! where there are any, has ledgers behind it, to the end: id (4), start (8), end (8), and the
+//! ledger's own bytes.
+
+use tollgate_quota_ledger::{LEDGER_SIZE, Ledger};
 
 /// Tells limits apart across configurations: a hash of the limit's name in its plan.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -24,6 +28,7 @@ impl LimitId {
 pub(crate) struct Record {
     buckets: Vec<StoredBucket>,
     quotas: Vec<StoredQuota>,
+    ledgers: Vec<StoredLedger>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -43,10 +48,26 @@ pub(crate) struct StoredQuota {
     pub(crate) used: u64,
 }
 
+/// What this Envoy knows of a quota that a store keeps, in one window.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct StoredLedger {
+    pub(crate) id: LimitId,
+    /// The window's first second.
+    pub(crate) start: i64,
+    /// The first second behind the window.
+    pub(crate) end: i64,
+    pub(crate) ledger: Ledger,
+}
+
 const VERSION: u8 = 1;
+const VERSION_WITH_LEDGERS: u8 = 2;
 
 /// Far more than a plan can have, and less than the layout can count.
 const MOST_QUOTAS: usize = 64;
+
+/// For so many seconds after its window, a ledger waits for the store to take what it has not
+/// booked.
+pub(crate) const LATE_REPORTS: i64 = 24 * 3600;
 
 impl Record {
     /// Reads an entry. One that is absent, or was written by a version of this code with another
@@ -58,8 +79,13 @@ impl Record {
     pub(crate) fn to_bytes(&self) -> Vec<u8> {
         let count = |length: usize| u8::try_from(length).unwrap_or(u8::MAX);
         let (buckets, quotas) = (count(self.buckets.len()), count(self.quotas.len()));
-        let mut bytes = Vec::with_capacity(128);
-        bytes.extend_from_slice(&[VERSION, buckets, quotas]);
+        let version = match self.ledgers.is_empty() {
+            true => VERSION,
+            false => VERSION_WITH_LEDGERS,
+        };
+        let of_ledgers = self.ledgers.len().saturating_mul(LEDGER_SIZE + 20);
+        let mut bytes = Vec::with_capacity(of_ledgers.saturating_add(128));
+        bytes.extend_from_slice(&[version, buckets, quotas]);
         for bucket in self.buckets.iter().take(usize::from(buckets)) {
             bytes.extend_from_slice(&bucket.id.0.to_le_bytes());
             bytes.extend_from_slice(&bucket.tat.to_le_bytes());
@@ -69,6 +95,12 @@ impl Record {
             bytes.extend_from_slice(&quota.start.to_le_bytes());
             bytes.extend_from_slice(&quota.end.to_le_bytes());
             bytes.extend_from_slice(&quota.used.to_le_bytes());
+        }
+        for stored in &self.ledgers {
+            bytes.extend_from_slice(&stored.id.0.to_le_bytes());
+            bytes.extend_from_slice(&stored.start.to_le_bytes());
+            bytes.extend_from_slice(&stored.end.to_le_bytes());
+            bytes.extend_from_slice(&stored.ledger.to_bytes());
         }
         bytes
     }
@@ -99,6 +131,22 @@ impl Record {
         }
     }
 
+    /// The ledgers: for a quota, that of the window that runs, and of those before it that the store
+    /// has not heard all about.
+    pub(crate) fn ledgers(&self) -> &[StoredLedger] {
+        &self.ledgers
+    }
+
+    pub(crate) fn set_ledger(&mut self, ledger: StoredLedger) {
+        let same = |stored: &&mut StoredLedger| {
+            (stored.id, stored.start, stored.end) == (ledger.id, ledger.start, ledger.end)
+        };
+        match self.ledgers.iter_mut().find(same) {
+            Some(stored) => *stored = ledger,
+            None => self.ledgers.push(ledger),
+        }
+    }
+
     /// Whether the record says no more than an absent one.
     pub(crate) fn is_idle(&self, now_nanos: u64, now_seconds: i64) -> bool {
         let full = self.buckets.iter().all(|bucket| bucket.tat <= now_nanos);
@@ -121,12 +169,20 @@ impl Record {
         if self.quotas.len() > MOST_QUOTAS {
             self.quotas.retain(|quota| has_quota(quota.id));
         }
+        self.ledgers.retain(|stored| {
+            let is_over = stored.end <= now_seconds;
+            let is_too_late = stored.end.saturating_add(LATE_REPORTS) <= now_seconds;
+            !(is_over && (stored.ledger.is_settled() || is_too_late))
+        });
+        if self.ledgers.len() > MOST_QUOTAS {
+            self.ledgers.retain(|stored| has_quota(stored.id));
+        }
     }
 }
 
 fn parse(bytes: &[u8]) -> Option<Record> {
     let ([version, buckets, quotas], mut rest) = bytes.split_first_chunk::<3>()?;
-    if *version != VERSION {
+    if ![VERSION, VERSION_WITH_LEDGERS].contains(version) {
         return None;
     }
     let mut record = Record::default();
@@ -150,6 +206,19 @@ fn parse(bytes: &[u8]) -> Option<Record> {
             used: u64::from_le_bytes(*used),
         });
     }
+    while *version == VERSION_WITH_LEDGERS && !rest.is_empty() {
+        let (id, behind) = rest.split_first_chunk()?;
+        let (start, behind) = behind.split_first_chunk()?;
+        let (end, behind) = behind.split_first_chunk()?;
+        let (ledger, behind) = behind.split_first_chunk()?;
+        rest = behind;
+        record.ledgers.push(StoredLedger {
+            id: LimitId(u32::from_le_bytes(*id)),
+            start: i64::from_le_bytes(*start),
+            end: i64::from_le_bytes(*end),
+            ledger: Ledger::from_bytes(ledger),
+        });
+    }
     rest.is_empty().then_some(record)
 }
 
@@ -167,7 +236,11 @@ mod tests {
             (any::<u32>(), any::<i64>(), any::<i64>(), any::<u64>()),
             0..5,
         );
-        (buckets, quotas).prop_map(|(buckets, quotas)| Record {
+        let ledgers = proptest::collection::vec(
+            (any::<u32>(), any::<i64>(), any::<i64>(), any::<u64>()),
+            0..4,
+        );
+        (buckets, quotas, ledgers).prop_map(|(buckets, quotas, ledgers)| Record {
             buckets: buckets
                 .into_iter()
                 .map(|(id, tat)| StoredBucket {
@@ -182,6 +255,19 @@ mod tests {
                     start,
                     end,
                     used,
+                })
+                .collect(),
+            ledgers: ledgers
+                .into_iter()
+                .map(|(id, start, end, consumed)| {
+                    let mut ledger = Ledger::new(0);
+                    ledger.consume(consumed, 1);
+                    StoredLedger {
+                        id: LimitId(id),
+                        start,
+                        end,
+                        ledger,
+                    }
                 })
                 .collect(),
         })
@@ -204,7 +290,7 @@ mod tests {
         let mut other = Record::default();
         other.set_tat(LimitId::of("throttle"), 5);
         let mut bytes = other.to_bytes();
-        bytes[0] = 2;
+        bytes[0] = 3;
         for unreadable in [None, Some(&[][..]), Some(&bytes), Some(&bytes[..5])] {
             assert_eq!(Record::read(unreadable), Record::default());
         }

@@ -1,6 +1,7 @@
 mod admission;
 mod configuration;
 mod limits;
+mod store;
 
 use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};

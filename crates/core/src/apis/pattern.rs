@@ -151,6 +151,11 @@ impl fmt::Display for InvalidPatterns {
 impl std::error::Error for InvalidPatterns {}
 
 impl<T> PatternTable<T> {
+    /// What the patterns stand for, in the order in which they were given.
+    pub fn values(&self) -> impl Iterator<Item = &T> {
+        self.entries.iter().map(|(_, value)| value)
+    }
+
     /// Makes a table for paths that are read in this letter case. Of patterns that take the same
     /// requests every later one is reported.
     pub fn compile(

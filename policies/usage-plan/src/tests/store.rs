@@ -1,0 +1,472 @@
+//! Quotas that a store keeps: Envoys with several workers, and a store in memory that reads what is
+//! really sent.
+
+#![allow(
+    clippy::arithmetic_side_effects,
+    reason = "a test that overflows fails, as it should"
+)]
+
+use std::cell::{Cell, RefCell};
+use std::collections::HashMap;
+use std::time::Duration;
+
+use percent_encoding::percent_decode_str;
+use tollgate_core::time::Timestamp;
+use tollgate_quota_ledger::Request as Told;
+use tollgate_quota_ledger::model::Counter;
+use tollgate_testkit::{Clock, Process, Sent, Submitted};
+#[cfg(all(target_arch = "wasm32", target_os = "unknown"))]
+use wasm_bindgen_test::wasm_bindgen_test as test;
+
+use super::*;
+
+/// Redis behind webdis, as it is seen from Envoy.
+#[derive(Default)]
+struct Webdis {
+    counters: RefCell<HashMap<String, Counter>>,
+    /// Whether it has heard the script.
+    knows_script: Cell<bool>,
+    /// How many requests it has had.
+    calls: Cell<usize>,
+}
+
+impl Webdis {
+    fn answer(&self, sent: &Sent) -> String {
+        self.calls.set(self.calls.get() + 1);
+        assert_eq!(sent.url, "http://webdis:7379/");
+        let body = str::from_utf8(&sent.body).unwrap();
+        let words: Vec<String> = body
+            .split('/')
+            .map(|word| percent_decode_str(word).decode_utf8().unwrap().into_owned())
+            .collect();
+        let [command, script, count, rest @ ..] = words.as_slice() else {
+            panic!("{body}");
+        };
+        match command.as_str() {
+            "EVAL" => {
+                assert!(script.contains("redis.pcall"));
+                self.knows_script.set(true);
+            }
+            "EVALSHA" if self.knows_script.get() => {}
+            _ => return json!({ command: [false, "NOSCRIPT No matching script."] }).to_string(),
+        }
+        let (keys, arguments) = rest.split_at(count.parse().unwrap());
+        let replies: Vec<String> = keys
+            .iter()
+            .zip(arguments.chunks(6))
+            .map(|(key, arguments)| {
+                let number = |index: usize| arguments[index].parse::<u64>().unwrap();
+                let envoy = u64::from_str_radix(&arguments[0], 16).unwrap();
+                let told = Told {
+                    seq: number(1),
+                    consumed: number(2),
+                    want: number(3),
+                    limit: number(4),
+                };
+                let mut counters = self.counters.borrow_mut();
+                let counter = counters.entry(key.clone()).or_default();
+                let reply = counter.exchange(envoy, &told);
+                format!(
+                    "{} {} {} {}",
+                    reply.seq, reply.upto, reply.total, reply.previous
+                )
+            })
+            .collect();
+        json!({ command: replies }).to_string()
+    }
+
+    /// What it has booked in all.
+    fn total(&self) -> u64 {
+        self.counters.borrow().values().map(Counter::total).sum()
+    }
+
+    fn keys(&self) -> Vec<String> {
+        let mut keys: Vec<String> = self.counters.borrow().keys().cloned().collect();
+        keys.sort();
+        keys
+    }
+}
+
+/// How the store behaves.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Mood {
+    Answers,
+    /// It takes requests, and its answers are lost.
+    Mute,
+    Refuses,
+}
+
+/// Some workers of one Envoy, and the store.
+struct Envoy {
+    workers: Vec<Plugin>,
+}
+
+impl Envoy {
+    fn start(clock: &Clock, workers: usize, config: &Value) -> Envoy {
+        let process = Process::new(clock.clone());
+        // Numbers that a process draws must be its own.
+        for _ in 0..NEXT.with(|next| next.replace(next.get() + 8)) {
+            let _ = process.worker();
+        }
+        let workers = (0..workers).map(|_| {
+            let host = process.worker();
+            host.clusters.borrow_mut().push("webdis".to_owned());
+            Plugin::on(host, config).unwrap_or_else(|errors| panic!("{errors}"))
+        });
+        Envoy {
+            workers: workers.collect(),
+        }
+    }
+
+    /// Ticks, and has the store answer.
+    fn tick(&self, store: &Webdis, mood: Mood) {
+        for worker in &self.workers {
+            worker.tick();
+            loop {
+                let Some(sent) = worker.host.callouts.borrow_mut().pop_front() else {
+                    break;
+                };
+                match mood {
+                    Mood::Answers => {
+                        let body = store.answer(&sent);
+                        worker.answer(sent.id, Some(200), &[], body.as_bytes());
+                    }
+                    Mood::Mute => {
+                        store.answer(&sent);
+                        worker.answer(sent.id, Some(504), &[], b"upstream request timeout");
+                    }
+                    Mood::Refuses => worker.answer(sent.id, Some(503), &[], b"no"),
+                }
+            }
+        }
+    }
+}
+
+thread_local! {
+    static NEXT: Cell<usize> = const { Cell::new(1) };
+}
+
+fn clock() -> Clock {
+    Clock::at(Timestamp::from_seconds(1_795_176_000))
+}
+
+fn shared(plan: Value, store: Value) -> Value {
+    let mut section = json!({
+        "redis_http": { "cluster": "webdis", "url": "http://webdis:7379/", "dialect": "webdis" },
+        "envoys": 3,
+    });
+    let fields = section.as_object_mut().unwrap();
+    fields.extend(store.as_object().unwrap().clone());
+    config(plan, json!({ "store": section }))
+}
+
+/// Sends a request and lets it wait for the store as long as need be.
+fn call_through(envoy: &Envoy, worker: usize, store: &Webdis) -> Reply {
+    let mut submitted = envoy.workers[worker].submit(acme("/v1/accounts"));
+    for _ in 0..50 {
+        match submitted {
+            Submitted::Answered(reply, _) => return reply,
+            Submitted::Waiting(paused) => {
+                envoy.tick(store, Mood::Answers);
+                submitted = envoy.workers[worker].resume(paused);
+            }
+        }
+    }
+    panic!("the request waits for ever");
+}
+
+/// Sends a request while the store refuses, and gives how often it was looked at while it waited.
+fn call_in_vain(envoy: &Envoy, store: &Webdis, clock: &Clock) -> (Reply, usize) {
+    let mut submitted = envoy.workers[0].submit(acme("/v1/accounts"));
+    let mut looks = 0;
+    loop {
+        match submitted {
+            Submitted::Answered(reply, _) => return (reply, looks),
+            Submitted::Waiting(paused) => {
+                looks += 1;
+                envoy.tick(store, Mood::Refuses);
+                clock.advance(Duration::from_millis(100));
+                submitted = envoy.workers[0].resume(paused);
+            }
+        }
+    }
+}
+
+#[test]
+fn several_envoys_share_a_strict_quota_to_the_last_request() {
+    let (clock, store) = (clock(), Webdis::default());
+    let config = shared(
+        json!({ "quota": { "limit": 50, "period": "month" } }),
+        json!({ "strict": true }),
+    );
+    let envoys: Vec<Envoy> = (0..3).map(|_| Envoy::start(&clock, 2, &config)).collect();
+    let mut admitted = 0;
+    for round in 0..90 {
+        clock.advance(Duration::from_millis(40));
+        let reply = call_through(&envoys[round % 3], round / 3 % 2, &store);
+        admitted += u64::from(reply.status == 200);
+    }
+    // What an Envoy has left it gives back when it does not need it.
+    for _ in 0..200 {
+        clock.advance(Duration::from_millis(250));
+        for envoy in &envoys {
+            envoy.tick(&store, Mood::Answers);
+        }
+        let reply = call_through(&envoys[0], 0, &store);
+        admitted += u64::from(reply.status == 200);
+    }
+    assert_eq!(admitted, 50);
+    assert_eq!(store.total(), 50);
+    let keys = store.keys();
+    assert_eq!(keys.len(), 1);
+    assert!(keys[0].starts_with("tollgate:{") && keys[0].ends_with("}:month:2026-11-01"));
+}
+
+#[test]
+fn far_from_the_limit_nobody_waits_and_all_is_booked_later() {
+    let (clock, store) = (clock(), Webdis::default());
+    let plan = json!({
+        "throttle": { "rate": "10/s", "burst": 20 },
+        "quota": { "limit": 100_000_000, "period": "month" },
+    });
+    let envoy = Envoy::start(&clock, 2, &shared(plan, json!({})));
+    envoy.tick(&store, Mood::Answers);
+    // At first, half a month may have been used up by others.
+    assert_eq!(call_through(&envoy, 0, &store).status, 200);
+    for request in 0..30 {
+        clock.advance(Duration::from_millis(100));
+        let reply = envoy.workers[request % 2].send(acme("/v1/accounts"));
+        assert_eq!(reply.status, 200);
+    }
+    let calls = store.calls.get();
+    for _ in 0..200 {
+        clock.advance(Duration::from_millis(250));
+        envoy.tick(&store, Mood::Answers);
+    }
+    assert_eq!(store.total(), 31);
+    assert!(store.calls.get() - calls <= 3, "{}", store.calls.get());
+    let reply = call(&envoy.workers[0]);
+    assert_eq!(
+        reply
+            .header("ratelimit")
+            .map(|field| field.contains("\"month\";r=99999968")),
+        Some(true),
+        "{reply:?}"
+    );
+}
+
+#[test]
+fn a_spent_quota_is_refused_without_asking_and_looked_at_now_and_then() {
+    let (clock, store) = (clock(), Webdis::default());
+    let config = shared(
+        json!({ "quota": { "limit": 5, "period": "month" } }),
+        json!({ "strict": true }),
+    );
+    let one = Envoy::start(&clock, 1, &config);
+    let other = Envoy::start(&clock, 1, &config);
+    let statuses: Vec<u16> = (0..7)
+        .map(|_| call_through(&one, 0, &store).status)
+        .collect();
+    assert_eq!(statuses, [200, 200, 200, 200, 200, 429, 429]);
+    let refused = call_through(&other, 0, &store);
+    assert_eq!(
+        (refused.status, refused.kind()),
+        (429, "quota-exceeded".to_owned())
+    );
+    assert_eq!(refused.header("retry-after"), Some("907200"));
+    let calls = store.calls.get();
+    for _ in 0..1000 {
+        assert_eq!(other.workers[0].send(acme("/v1/accounts")).status, 429);
+        other.tick(&store, Mood::Answers);
+    }
+    assert_eq!(store.calls.get(), calls);
+    clock.advance(Duration::from_secs(5));
+    for _ in 0..100 {
+        assert_eq!(other.workers[0].send(acme("/v1/accounts")).status, 429);
+        other.tick(&store, Mood::Answers);
+    }
+    assert_eq!(store.calls.get(), calls + 1);
+    // The plan grows, and that is seen when it is loaded.
+    let larger = shared(
+        json!({ "quota": { "limit": 6, "period": "month" } }),
+        json!({ "strict": true }),
+    );
+    let host = other.workers.into_iter().next().unwrap().host;
+    let other = Envoy {
+        workers: vec![Plugin::on(host, &larger).unwrap()],
+    };
+    assert_eq!(call_through(&other, 0, &store).status, 200);
+    assert_eq!(call_through(&other, 0, &store).status, 429);
+}
+
+#[test]
+fn answers_that_are_lost_cost_nothing() {
+    let (clock, store) = (clock(), Webdis::default());
+    let config = shared(
+        json!({ "quota": { "limit": 20, "period": "month" } }),
+        json!({ "strict": true }),
+    );
+    let envoy = Envoy::start(&clock, 1, &config);
+    assert_eq!(call_through(&envoy, 0, &store).status, 200);
+    // The store grants, and nobody hears of it.
+    let mut admitted = 1;
+    let mut waiting = Vec::new();
+    for _ in 0..2 {
+        match envoy.workers[0].submit(acme("/v1/accounts")) {
+            Submitted::Answered(reply, _) => admitted += u64::from(reply.status == 200),
+            Submitted::Waiting(paused) => waiting.push(paused),
+        }
+        envoy.tick(&store, Mood::Mute);
+        clock.advance(Duration::from_millis(500));
+    }
+    for paused in waiting {
+        envoy.workers[0].abandon(paused);
+    }
+    clock.advance(Duration::from_secs(5));
+    for _ in 0..60 {
+        clock.advance(Duration::from_millis(300));
+        admitted += u64::from(call_through(&envoy, 0, &store).status == 200);
+    }
+    assert_eq!(admitted, 20);
+    assert_eq!(store.total(), 20);
+}
+
+#[test]
+fn a_store_that_does_not_answer_costs_time_only_until_the_breaker_opens() {
+    let (clock, store) = (clock(), Webdis::default());
+    let config = shared(
+        json!({ "quota": { "limit": 1000, "period": "month" } }),
+        json!({ "on_store_failure": "allow" }),
+    );
+    let envoy = Envoy::start(&clock, 1, &config);
+    let mut waited = 0;
+    for _ in 0..40 {
+        let (reply, looks) = call_in_vain(&envoy, &store, &clock);
+        waited += looks;
+        assert_eq!(reply.status, 200);
+    }
+    assert!(waited < 20, "{waited}");
+    assert_eq!(store.total(), 0);
+    // Then all of it is booked.
+    for _ in 0..100 {
+        clock.advance(Duration::from_secs(1));
+        envoy.tick(&store, Mood::Answers);
+    }
+    assert_eq!(store.total(), 40);
+}
+
+#[test]
+fn what_happens_while_the_store_is_out_is_the_plans_choice() {
+    for (on_failure, expected) in [("allow", 200), ("deny", 503), ("safe", 200)] {
+        let (clock, store) = (clock(), Webdis::default());
+        let plan = json!({
+            "quota": { "limit": 9000, "period": "month" },
+            "on_store_failure": on_failure,
+        });
+        let envoy = Envoy::start(&clock, 1, &shared(plan, json!({})));
+        let (reply, _) = call_in_vain(&envoy, &store, &clock);
+        assert_eq!(reply.status, expected, "{on_failure}");
+        if expected == 503 {
+            assert_eq!(reply.kind(), "usage-unavailable");
+            assert_eq!(reply.header("retry-after"), Some("2"));
+        }
+    }
+}
+
+#[test]
+fn the_share_of_an_envoy_is_what_it_may_use_while_the_store_is_out() {
+    let (clock, store) = (clock(), Webdis::default());
+    // A day is half over at noon: 80 % of half of a third of 90 is 12.
+    let plan = json!({ "quota": { "limit": 90, "period": "day" } });
+    let envoy = Envoy::start(&clock, 1, &shared(plan, json!({})));
+    let mut admitted = 0;
+    for _ in 0..30 {
+        let (reply, _) = call_in_vain(&envoy, &store, &clock);
+        admitted += u64::from(reply.status == 200);
+    }
+    assert_eq!(admitted, 12);
+}
+
+#[test]
+fn usage_of_a_period_is_booked_to_it_when_it_is_over() {
+    let (clock, store) = (clock(), Webdis::default());
+    let plan = json!({
+        "throttle": { "rate": "10/s", "burst": 20 },
+        "quota": { "limit": 10_000_000, "period": "day" },
+    });
+    let envoy = Envoy::start(&clock, 1, &shared(plan, json!({})));
+    let midnight = Timestamp::from_seconds(1_795_219_200);
+    clock.set(Timestamp::from_nanos(midnight.as_nanos() - 100_000_000));
+    assert_eq!(call_through(&envoy, 0, &store).status, 200);
+    for _ in 0..3 {
+        assert_eq!(envoy.workers[0].send(acme("/v1/accounts")).status, 200);
+    }
+    clock.advance(Duration::from_millis(200));
+    for _ in 0..2 {
+        assert_eq!(call_through(&envoy, 0, &store).status, 200);
+    }
+    for _ in 0..200 {
+        clock.advance(Duration::from_millis(500));
+        envoy.tick(&store, Mood::Answers);
+    }
+    let totals: Vec<(String, u64)> = store
+        .keys()
+        .into_iter()
+        .map(|key| {
+            let total = store.counters.borrow()[&key].total();
+            (key.rsplit_once(':').unwrap().1.to_owned(), total)
+        })
+        .collect();
+    assert_eq!(
+        totals,
+        [("2026-11-20".to_owned(), 4), ("2026-11-21".to_owned(), 2)]
+    );
+}
+
+#[test]
+fn what_a_worker_has_left_unreported_another_one_reports() {
+    let (clock, store) = (clock(), Webdis::default());
+    let plan = json!({
+        "throttle": { "rate": "10/s", "burst": 20 },
+        "quota": { "limit": 100_000_000, "period": "day" },
+    });
+    let config = shared(plan, json!({}));
+    let envoy = Envoy::start(&clock, 1, &config);
+    assert_eq!(call_through(&envoy, 0, &store).status, 200);
+    for _ in 0..5 {
+        assert_eq!(envoy.workers[0].send(acme("/v1/accounts")).status, 200);
+    }
+    // The VM dies, and a new one takes its place.
+    let host = envoy.workers.into_iter().next().unwrap().host;
+    let envoy = Envoy {
+        workers: vec![Plugin::on(host, &config).unwrap()],
+    };
+    for _ in 0..200 {
+        clock.advance(Duration::from_millis(500));
+        envoy.tick(&store, Mood::Answers);
+    }
+    assert_eq!(store.total(), 6);
+}
+
+#[test]
+fn what_was_counted_before_there_was_a_store_is_taken_over() {
+    let (clock, store) = (clock(), Webdis::default());
+    let plan = json!({ "quota": { "limit": 10, "period": "month" } });
+    let alone = Plugin::on(
+        Process::new(clock.clone()).worker(),
+        &config(plan.clone(), json!({})),
+    );
+    let alone = alone.unwrap();
+    assert_eq!(statuses(&alone, 4), [200; 4]);
+    alone.host.clusters.borrow_mut().push("webdis".to_owned());
+    let envoy = Envoy {
+        workers: vec![Plugin::on(alone.host, &shared(plan, json!({ "strict": true }))).unwrap()],
+    };
+    let mut admitted = 0;
+    for _ in 0..12 {
+        clock.advance(Duration::from_millis(300));
+        admitted += u64::from(call_through(&envoy, 0, &store).status == 200);
+    }
+    assert_eq!(admitted, 6);
+    assert_eq!(store.total(), 10);
+}
