@@ -35,11 +35,16 @@ mod listener;
 mod load;
 mod process;
 mod raw;
+mod redis;
+mod redis_rest;
+mod rls;
 mod stats;
+mod system;
 mod tls;
 mod tokens;
 mod upstream;
 mod wait;
+mod webdis;
 
 pub use access_log::AccessLogEntry;
 pub use bootstrap::{EnvoyBuilder, cluster, http2_cluster, tls_cluster};
@@ -52,6 +57,9 @@ pub use listener::{ECHO_CLUSTER, LISTENER, Listener, WasmFilter, merge, wasm_fil
 pub use load::{Load, LoadReport};
 pub use raw::{RawClient, RawReply};
 pub use rcgen;
+pub use redis::{Redis, RedisConnection, RedisReply};
+pub use redis_rest::RedisRest;
+pub use rls::{RlsCall, RlsFault, RlsLimit, RlsPersonality, RlsStandIn};
 pub use stats::{Sample, Stats};
 pub use tls::{Authority, ClientTls, Identity};
 pub use tokens::{
@@ -59,6 +67,7 @@ pub use tokens::{
 };
 pub use upstream::{EchoUpstream, Page};
 pub use wait::{DEADLINE, wait_for};
+pub use webdis::Webdis;
 
 /// The root of the repository.
 pub fn repository() -> &'static Path {

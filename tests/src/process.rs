@@ -1,4 +1,4 @@
-//! The Envoy process: which binary, how it is started, and that nothing is left of it.
+//! Processes that tests start: Envoy, which binary that is, and that nothing is left of any.
 
 use std::io;
 use std::net::SocketAddr;
@@ -26,7 +26,7 @@ impl Process {
         let (guardian, stopped) = mpsc::channel();
         let (started, child) = mpsc::channel();
         thread::Builder::new()
-            .name("envoy-guardian".to_owned())
+            .name("process-guardian".to_owned())
             .spawn(move || {
                 let sent = started.send(command.spawn());
                 if sent.is_ok() {

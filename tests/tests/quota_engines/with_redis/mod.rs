@@ -1,0 +1,72 @@
+//! With the system's Redis and Webdis. Without them, `make e2e` leaves out tests with this module's
+//! name.
+
+mod fronts;
+mod operation;
+mod script;
+
+use serde_json::{Value, json};
+use tollgate_quota_store::redis::{Answer, Credentials, Dialect, Endpoint, RedisHttp, Script};
+use tollgate_quota_store::{
+    ConsumerTag, CounterKey, EnvoyId, Exchange, KeyPrefix, Outcome, StoreError,
+};
+use tollgate_tests::{RedisConnection, RedisReply, unix_time};
+
+type Results = Vec<Result<Outcome, StoreError>>;
+
+/// 2100-01-01T00:00:00Z, at which no test is run.
+const FAR: i64 = 4_102_444_800;
+
+fn counter(consumer: &str) -> CounterKey {
+    let consumer = ConsumerTag::new("test", consumer);
+    CounterKey::new(&KeyPrefix::default(), consumer, "month", 1_793_491_200)
+}
+
+/// An exchange of the Envoy 1 with plenty of time.
+fn exchange(consumer: &str, seq: u64, consumed: u64, want: u64, limit: u64) -> Exchange {
+    Exchange {
+        key: counter(consumer),
+        envoy: EnvoyId(1),
+        seq,
+        consumed,
+        want,
+        limit,
+        expires_at: FAR,
+    }
+}
+
+fn outcome(seq: u64, upto: u64, total: u64) -> Result<Outcome, StoreError> {
+    Ok(Outcome { seq, upto, total })
+}
+
+/// Makes exchanges with Redis itself, without HTTP.
+async fn directly(connection: &mut RedisConnection, batch: &[Exchange]) -> Results {
+    let endpoint = Endpoint::new("none", "", Credentials::None).unwrap();
+    let store = RedisHttp::new(Dialect::Upstash, endpoint);
+    let body = store.encode(batch, Script::InFull).body;
+    let commands: Vec<Vec<String>> = serde_json::from_str(&body).unwrap();
+    let mut replies = Vec::new();
+    for command in &commands {
+        replies.push(match connection.command(command).await {
+            RedisReply::Error(error) => json!({ "error": error }),
+            RedisReply::Array(replies) => json!({ "result": texts(replies) }),
+            other => panic!("no answer to EVAL: {other:?}"),
+        });
+    }
+    match store.decode(batch, 200, Value::from(replies).to_string().as_bytes()) {
+        Answer::Results(results) => results,
+        Answer::ScriptUnknown => panic!("the script was sent"),
+    }
+}
+
+fn texts(replies: Vec<RedisReply>) -> Vec<String> {
+    let text = |reply| match reply {
+        RedisReply::Text(text) => text,
+        other => panic!("no text: {other:?}"),
+    };
+    replies.into_iter().map(text).collect()
+}
+
+fn text(text: &str) -> RedisReply {
+    RedisReply::Text(text.to_owned())
+}
