@@ -67,7 +67,7 @@ wasm-test: setup ## Run tests of the policies and what they are made of on WebAs
 
 e2e: envoy dist test-plugins ## Run the tests against a real Envoy alone
 	$(say) 'End-to-end tests'
-	@$(with_envoy) $(call run_tests,e2e,cargo test --no-fail-fast -p tollgate-tests)
+	@$(with_envoy) $(call run_tests,e2e,tools/e2e)
 
 # Without the remapping, the plugins would hold the path of the builder's home, and so differ from
 # builder to builder.

@@ -45,9 +45,12 @@ impl Model {
     }
 }
 
+/// Whether it is about the second counter, and the exchange's envoy, seq, consumed, want and limit.
+type Said = (bool, u64, u64, u64, u64, u64);
+
 /// Batches of exchanges of three Envoys about two counters; sequence numbers go up, and stay, and
 /// down.
-fn batches() -> impl Strategy<Value = Vec<Vec<(bool, u64, u64, u64, u64, u64)>>> {
+fn batches() -> impl Strategy<Value = Vec<Vec<Said>>> {
     let limit = prop_oneof![Just(30_u64), 0..60_u64];
     let exchange = (
         any::<bool>(),
@@ -74,10 +77,7 @@ async fn it_books_as_a_model_that_books_one_by_one() {
     }
 }
 
-async fn check(
-    redis: &Redis,
-    batches: Vec<Vec<(bool, u64, u64, u64, u64, u64)>>,
-) -> Result<(), TestCaseError> {
+async fn check(redis: &Redis, batches: Vec<Vec<Said>>) -> Result<(), TestCaseError> {
     let mut connection = redis.connect().await;
     connection.command(&["FLUSHALL"]).await;
     let mut models = [Model::default(), Model::default()];
@@ -210,7 +210,7 @@ async fn numbers_are_exact_up_to_the_largest() {
             outcome(1, most / 3 + 1, most / 3 + 1),
         ),
     ] {
-        let results = directly(&mut connection, &[exchange.clone()]).await;
+        let results = directly(&mut connection, std::slice::from_ref(&exchange)).await;
         assert_eq!(results, [expected], "{exchange:?}");
     }
     let stored = redis
