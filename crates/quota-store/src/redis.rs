@@ -63,7 +63,7 @@ use crate::counter::MAX_COUNT;
 use crate::{Exchange, Outcome, StoreError};
 
 /// How many exchanges go into one request. More are sent as they are, if need be; Redis does
-/// nothing else meanwhile, some 5 µs for each.
+/// nothing else meanwhile, some 10 µs for each.
 pub const MAX_BATCH: usize = 100;
 
 /// The script, as it is sent and hashed.

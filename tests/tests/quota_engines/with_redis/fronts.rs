@@ -172,6 +172,22 @@ async fn a_missing_password_is_told() {
 }
 
 #[tokio::test]
+async fn webdis_is_content_with_the_access_that_the_documentation_gives_it() {
+    let redis = Redis::start().await;
+    let rules = "ACL SETUSER default on resetpass >secret resetkeys ~tollgate:* resetchannels \
+                 -@all +evalsha +eval +hmget +hset +expireat";
+    let rules: Vec<&str> = rules.split(' ').collect();
+    assert_eq!(redis.command(&rules).await, text("OK"));
+    let webdis = Webdis::with(&redis, json!({ "redis_auth": "secret" })).await;
+    let front = Front::webdis(&webdis);
+    wait_for("Webdis to log in", async || {
+        let results = front.exchange(&[exchange("acme", 1, 1, 0, 10)]).await;
+        (results == [outcome(1, 1, 1)]).then_some(())
+    })
+    .await;
+}
+
+#[tokio::test]
 async fn a_front_that_refuses_us_is_told() {
     let redis = Redis::start().await;
     let batch = [exchange("acme", 1, 1, 0, 10)];

@@ -1,6 +1,8 @@
 //! What the documentation says about running Redis.
 
+use percent_encoding::percent_decode_str;
 use tollgate_quota_store::RedisError;
+use tollgate_quota_store::redis::{MAX_BATCH, SCRIPT, SCRIPT_SHA1};
 use tollgate_tests::Redis;
 
 use super::*;
@@ -136,26 +138,22 @@ fn error(result: &Result<Outcome, StoreError>) -> (RedisError, bool) {
     }
 }
 
-/// The figures of the documentation: `cargo test -p tollgate-tests --test quota_engines memory --
-/// --nocapture` prints them.
+/// `cargo test -p tollgate-tests --test quota_engines figures -- --nocapture` prints them.
 #[tokio::test]
-async fn memory_is_as_documented() {
+async fn the_figures_of_the_documentation_are_about_right() {
     let redis = Redis::start().await;
     let mut connection = redis.connect().await;
-    for (envoys, most) in [
-        (1_u64, 300),
-        (3, 350),
+    let sizes = [
+        (1_u64, 200),
+        (3, 250),
         (10, 600),
         (100, 5_000),
-        (1000, 100_000),
-    ] {
-        let consumer = format!("with {envoys}");
+        (1000, 120_000),
+    ];
+    for (envoys, most) in sizes {
+        let consumer = format!("met by {envoys}");
         for envoy in 1..=envoys {
-            let exchange = Exchange {
-                // As random as they are in earnest: small ones would take less.
-                envoy: EnvoyId(envoy.wrapping_mul(0x9e37_79b9_7f4a_7c15)),
-                ..exchange(&consumer, 1_000_000 + envoy, 1_000_000, 1000, 100_000_000)
-            };
+            let exchange = busy(&consumer, envoy);
             directly(&mut connection, &[exchange]).await[0]
                 .clone()
                 .unwrap();
@@ -165,7 +163,61 @@ async fn memory_is_as_documented() {
         let RedisReply::Integer(usage) = usage else {
             panic!("no figure: {usage:?}");
         };
-        println!("a counter that {envoys} Envoys have met: {usage} bytes");
+        println!("a counter met by {envoys} Envoys: {usage} bytes");
         assert!(usage <= most, "{envoys} Envoys: {usage} bytes");
     }
+
+    let script = connection.command(&["SCRIPT", "LOAD", SCRIPT]).await;
+    assert_eq!(script, text(SCRIPT_SHA1));
+    let before = info(&redis, "memory", "used_memory").await;
+    let batches = 1000;
+    for batch in 0..batches {
+        let consumers = (0..MAX_BATCH).map(|at| busy(&format!("{batch} {at}"), 1));
+        let batch: Vec<Exchange> = consumers.collect();
+        let words = in_one_command(&batch);
+        let replies = connection.command(&words).await;
+        assert!(matches!(replies, RedisReply::Array(_)), "{replies:?}");
+    }
+    let grown = info(&redis, "memory", "used_memory").await - before;
+    let each = grown / (f64::from(batches) * 100.0);
+    println!("each of {batches}00 counters met by one Envoy: {each:.0} bytes");
+    assert!(each < 300.0, "{each}");
+    let usec = redis.command(&["INFO", "commandstats"]).await;
+    let RedisReply::Text(stats) = usec else {
+        panic!("no figure: {usec:?}");
+    };
+    let mut lines = stats.lines();
+    println!(
+        "{}",
+        lines
+            .find(|line| line.starts_with("cmdstat_evalsha"))
+            .unwrap()
+    );
+}
+
+/// An exchange of an Envoy with numbers as large as they are in earnest.
+fn busy(consumer: &str, envoy: u64) -> Exchange {
+    Exchange {
+        envoy: EnvoyId(envoy.wrapping_mul(0x9e37_79b9_7f4a_7c15)),
+        ..exchange(consumer, 1_000_000 + envoy, 1_000_000, 1000, 100_000_000)
+    }
+}
+
+/// The words that Webdis would send.
+fn in_one_command(batch: &[Exchange]) -> Vec<String> {
+    let endpoint = Endpoint::new("none", "", Credentials::None).unwrap();
+    let store = RedisHttp::new(Dialect::Webdis, endpoint);
+    let body = store.encode(batch, Script::ByDigest).body;
+    let decode = |word| percent_decode_str(word).decode_utf8().unwrap().into_owned();
+    body.split('/').map(decode).collect()
+}
+
+async fn info(redis: &Redis, section: &str, name: &str) -> f64 {
+    let info = redis.command(&["INFO", section]).await;
+    let RedisReply::Text(info) = info else {
+        panic!("no figure: {info:?}");
+    };
+    let mut lines = info.lines().filter_map(|line| line.split_once(':'));
+    let (_, value) = lines.find(|(found, _)| *found == name).unwrap();
+    value.parse().unwrap()
 }
