@@ -211,8 +211,7 @@ impl Ledger {
         let Some(age) = self.age_of_knowledge(now) else {
             return 0;
         };
-        let used = self.others().saturating_add(self.consumed);
-        let obtainable = terms.limit.saturating_sub(used);
+        let obtainable = self.remaining(terms);
         if obtainable == 0 || self.is_far(terms, self.consumed, now) {
             return 0;
         }

@@ -199,9 +199,10 @@ impl Ledger {
         self.consumed.saturating_sub(self.upto)
     }
 
-    /// What remains of the limit for all Envoys together, as far as this one knows.
+    /// What remains of the limit, as far as this Envoy knows: its own lease is not used yet, those of
+    /// others are.
     pub fn remaining(&self, terms: &Terms) -> u64 {
-        let used = self.others().saturating_add(self.consumed.max(self.own));
+        let used = self.others().saturating_add(self.consumed);
         terms.limit.saturating_sub(used)
     }
 

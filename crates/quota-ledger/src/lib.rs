@@ -11,7 +11,8 @@
 //! sequence number, what the Envoy has consumed since the window opened, and how much more it would
 //! like to be granted. The store keeps, for each Envoy, the last sequence number and up to which the
 //! Envoy may consume; and the total of the latter. It applies requests in their order and grants what
-//! is free ([`model::Counter`] is the reference). So the total counts every grant; usage that was not
+//! is free ([`model::Counter`], behind the
+//! feature `model`, is the reference). So the total counts every grant; usage that was not
 //! granted before is booked when it is told, over the limit too; a request or reply that is lost is
 //! made good by the next; one that is late or repeated changes nothing.
 //!
@@ -108,7 +109,7 @@ mod breaker;
 mod bytes;
 mod exchange;
 mod ledger;
-#[cfg(any(test, feature = "model"))]
+#[cfg(any(test, doc, feature = "model"))]
 pub mod model;
 mod slope;
 mod terms;
@@ -118,3 +119,5 @@ pub use bytes::LEDGER_SIZE;
 pub use exchange::{Due, MAX_SEQ, Reply, Request, Settled};
 pub use ledger::{Decision, Ledger, Outage, Window};
 pub use terms::{Mode, RateBound, Settings, Terms};
+#[cfg(test)]
+mod tests;
