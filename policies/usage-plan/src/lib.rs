@@ -16,6 +16,7 @@
 mod clients;
 mod compile;
 mod config;
+mod gauges;
 mod keys;
 mod meter;
 mod plan;
@@ -44,6 +45,7 @@ use tollgate_core::token::Token;
 use clients::{ClaimedPlan, ClientPage, ClientPlace, Clients, TokenPlans};
 use config::KeyConfig;
 pub use config::UsagePlanConfig;
+use gauges::QuotaGauges;
 use keys::{Keys, Validity};
 use meter::{Charge, Exhausted, Limits, Refusal};
 use plan::{Plan, Throttle};
@@ -68,6 +70,7 @@ pub struct UsagePlan {
     retry_after_max: Option<Duration>,
     on_contention: OnContention,
     mode: Mode,
+    gauges: QuotaGauges,
 }
 
 /// A consumer, or all callers without a key.
@@ -104,7 +107,8 @@ impl Policy for UsagePlan {
     const SECTION: &'static str = "usage_plan";
     const CALLBACKS: Callbacks = Callbacks::REQUEST_HEADERS
         .union(Callbacks::REQUEST_TRAILERS)
-        .union(Callbacks::RESPONSE_HEADERS);
+        .union(Callbacks::RESPONSE_HEADERS)
+        .union(Callbacks::CALLOUTS);
     const CREDENTIAL: Option<Credential> = Some(Credential::ApiKey);
     type Section = UsagePlanConfig;
     type Stream = Stream;
@@ -153,6 +157,10 @@ impl Policy for UsagePlan {
             }
             Step::Shield | Step::Require | Step::Throttle | Step::Concurrency => Ok(()),
         }
+    }
+
+    fn tick<H: Host>(&self, host: &H) -> Option<Duration> {
+        self.show_quotas(host)
     }
 }
 
