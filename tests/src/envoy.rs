@@ -131,6 +131,11 @@ impl Envoy {
         format!("http://{}", self.admin.address())
     }
 
+    /// Where the admin port is, as `host:port`.
+    pub fn admin_address(&self) -> SocketAddr {
+        self.admin.address()
+    }
+
     /// What the admin port answers to a GET.
     pub async fn admin_get(&self, path: &str) -> String {
         self.admin.get(path).send().await.text().to_owned()

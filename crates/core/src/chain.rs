@@ -158,6 +158,8 @@ impl<P: Policies> Chain<P> {
         // What can't be read is recorded; the rest is checked as if it had been left out.
         let hosts = hosts.ok().flatten().unwrap_or_default();
         let paths = paths.ok().flatten().unwrap_or_default();
+        let metered = telemetry.as_ref().ok().and_then(Option::as_ref);
+        let metered_consumers = metered.cloned().unwrap_or_default().consumers;
         // Where `apis` itself can't be read, names that refer to it can't be checked; the table is
         // then empty and says so, and no policy reports what only follows from that.
         let table = match &apis {
@@ -174,6 +176,7 @@ impl<P: Policies> Chain<P> {
             apis: &table,
             credentials: P::credentials(document),
             authenticators: Vec::new(),
+            metered_consumers,
             kinds: {
                 let mut kinds = vec![
                     &REQUEST_AMBIGUOUS,

@@ -58,6 +58,12 @@ pub trait Host {
     /// Adds to a counter; adding nothing is allowed.
     fn increment(&self, counter: CounterId, by: u64);
 
+    /// A gauge by its full name, labels included; the same name gives the same gauge, to all workers.
+    fn gauge(&self, name: &str) -> Option<GaugeId>;
+
+    /// Sets a gauge.
+    fn set_gauge(&self, gauge: GaugeId, to: u64);
+
     /// Writes to the log. The message is formatted only if the level is on.
     fn log(&self, level: log::Level, message: fmt::Arguments<'_>);
 }
@@ -171,6 +177,10 @@ pub const MOST_CALLOUT_BODY: usize = 1 << 20;
 /// A counter that the host has defined.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct CounterId(pub u32);
+
+/// A gauge that the host has defined.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct GaugeId(pub u32);
 
 /// Where a plugin is configured: what may be asked then, beside the document.
 pub trait Environment {

@@ -202,6 +202,8 @@ pub struct Compile<'a> {
     pub credentials: CredentialSet,
     /// What the policies in front that check credentials tell of themselves.
     pub authenticators: Vec<Authenticator>,
+    /// How many consumers, in the order of the document, get metrics of their own.
+    pub metered_consumers: u32,
     /// The kinds of all refusals that there can be.
     pub kinds: Vec<&'static Kind>,
     /// Where mistakes are recorded.

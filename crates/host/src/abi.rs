@@ -42,6 +42,7 @@ const CALLOUT_RESPONSE_BODY: u32 = 4;
 const PLUGIN_CONFIGURATION: u32 = 7;
 const REQUEST: u32 = 0;
 const COUNTER: u32 = 0;
+const GAUGE: u32 = 1;
 
 mod imports {
     #[link(wasm_import_module = "env")]
@@ -130,6 +131,7 @@ mod imports {
             id: *mut u32,
         ) -> u32;
         pub(super) fn proxy_increment_metric(id: u32, offset: i64) -> u32;
+        pub(super) fn proxy_record_metric(id: u32, value: u64) -> u32;
         pub(super) fn proxy_set_tick_period_milliseconds(period: u32) -> u32;
         pub(super) fn proxy_set_effective_context(context_id: u32) -> u32;
         pub(super) fn proxy_continue_stream(stream: u32) -> u32;
@@ -353,11 +355,18 @@ pub(crate) fn send_local_response(
 
 /// Defines a counter, or finds the one of that name.
 pub(crate) fn define_counter(name: &str) -> Answer<u32> {
+    define_metric(COUNTER, name)
+}
+
+/// Defines a gauge, or finds the one of that name.
+pub(crate) fn define_gauge(name: &str) -> Answer<u32> {
+    define_metric(GAUGE, name)
+}
+
+fn define_metric(kind: u32, name: &str) -> Answer<u32> {
     let mut id = 0;
     // SAFETY: the name is a live slice; the host writes a `u32`.
-    check(unsafe {
-        imports::proxy_define_metric(COUNTER, name.as_ptr(), name.len(), &raw mut id)
-    })?;
+    check(unsafe { imports::proxy_define_metric(kind, name.as_ptr(), name.len(), &raw mut id) })?;
     Ok(id)
 }
 
@@ -365,6 +374,12 @@ pub(crate) fn define_counter(name: &str) -> Answer<u32> {
 pub(crate) fn increment_counter(id: u32, by: i64) -> Answer<()> {
     // SAFETY: no pointers.
     check(unsafe { imports::proxy_increment_metric(id, by) })
+}
+
+/// Sets a gauge.
+pub(crate) fn set_gauge(id: u32, to: u64) -> Answer<()> {
+    // SAFETY: no pointers.
+    check(unsafe { imports::proxy_record_metric(id, to) })
 }
 
 /// Sets the time between two ticks of the root context that the current context belongs to.

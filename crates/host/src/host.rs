@@ -6,7 +6,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::num::NonZeroU32;
 
 use tollgate_core::host::{
-    Callout, CalloutId, CalloutNotSent, CounterId, Environment, Expected, Hash, Host,
+    Callout, CalloutId, CalloutNotSent, CounterId, Environment, Expected, GaugeId, Hash, Host,
     PeerCertificate, SharedSetError, SharedUnavailable, SharedValue, Version,
 };
 use tollgate_core::time::Timestamp;
@@ -134,6 +134,19 @@ impl Host for Envoy {
             self.log(
                 log::Level::Debug,
                 format_args!("counter {id} not increased: {failure:?}"),
+            );
+        }
+    }
+
+    fn gauge(&self, name: &str) -> Option<GaugeId> {
+        abi::define_gauge(name).ok().map(GaugeId)
+    }
+
+    fn set_gauge(&self, GaugeId(id): GaugeId, to: u64) {
+        if let Err(failure) = abi::set_gauge(id, to) {
+            self.log(
+                log::Level::Debug,
+                format_args!("gauge {id} not set: {failure:?}"),
             );
         }
     }

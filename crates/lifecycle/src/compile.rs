@@ -95,6 +95,17 @@ impl LifecycleTable {
         self.lives.get(place)
     }
 
+    /// When the API ends, in seconds since the Unix epoch. Where its versions end one by one, the next
+    /// of them to end; when all have ended, the last.
+    pub fn next_end(&self, api: ApiId, now: Timestamp) -> Option<u64> {
+        let now = now.as_seconds();
+        let versions = self.by_api.get(api.index())?.iter();
+        let lives = versions.filter_map(|index| self.lives.get(*index));
+        let ends = lives.filter_map(|life| Some(life.end.as_ref()?.at));
+        let next = ends.min_by_key(|end| (*end <= now, end.abs_diff(now)))?;
+        u64::try_from(next).ok()
+    }
+
     /// The lives, in the order of the document.
     pub fn iter(&self) -> impl Iterator<Item = &Lifecycle> {
         self.lives.iter()

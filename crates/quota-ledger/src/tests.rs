@@ -32,5 +32,6 @@ fn settings(mode: Mode, envoys: u32, limit: u64) -> Settings {
         stale_ns: 200 * MS,
         skew_ns: 50 * MS,
         peek_interval_ns: SECOND,
+        takes_back: true,
     }
 }

@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use tollgate_core::host::{
-    Callout, CalloutId, CalloutNotSent, CounterId, Environment, Expected, Hash, Host,
+    Callout, CalloutId, CalloutNotSent, CounterId, Environment, Expected, GaugeId, Hash, Host,
     PeerCertificate, SharedSetError, SharedUnavailable, SharedValue, Version,
 };
 use tollgate_core::time::Timestamp;
@@ -56,6 +56,7 @@ struct State {
     data: HashMap<String, (Vec<u8>, NonZeroU32)>,
     writes: u32,
     counters: Vec<(String, u64)>,
+    gauges: Vec<(String, u64)>,
 }
 
 impl Process {
@@ -109,6 +110,11 @@ impl Process {
             .iter()
             .cloned()
             .collect()
+    }
+
+    /// The gauges and their values, by their full names.
+    pub fn gauges(&self) -> BTreeMap<String, u64> {
+        self.state.lock().unwrap().gauges.iter().cloned().collect()
     }
 
     /// The keys of the shared data.
@@ -331,14 +337,7 @@ impl Host for MemoryHost {
     fn counter(&self, name: &str) -> Option<CounterId> {
         self.called();
         let mut state = self.process.state.lock().unwrap();
-        let index = match state.counters.iter().position(|(known, _)| known == name) {
-            Some(index) => index,
-            None => {
-                state.counters.push((name.to_owned(), 0));
-                state.counters.len().saturating_sub(1)
-            }
-        };
-        u32::try_from(index).ok().map(CounterId)
+        metric(&mut state.counters, name).map(CounterId)
     }
 
     fn increment(&self, CounterId(id): CounterId, by: u64) {
@@ -351,9 +350,35 @@ impl Host for MemoryHost {
         *value = value.saturating_add(by);
     }
 
+    fn gauge(&self, name: &str) -> Option<GaugeId> {
+        self.called();
+        let mut state = self.process.state.lock().unwrap();
+        metric(&mut state.gauges, name).map(GaugeId)
+    }
+
+    fn set_gauge(&self, GaugeId(id): GaugeId, to: u64) {
+        self.called();
+        let mut state = self.process.state.lock().unwrap();
+        let (_, value) = state
+            .gauges
+            .get_mut(id as usize)
+            .expect("a gauge that was defined");
+        *value = to;
+    }
+
     fn log(&self, level: log::Level, message: fmt::Arguments<'_>) {
         self.log.borrow_mut().push((level, message.to_string()));
     }
+}
+
+/// The place of a metric, a new one if there is none of this name.
+fn metric(metrics: &mut Vec<(String, u64)>, name: &str) -> Option<u32> {
+    let known = metrics.iter().position(|(known, _)| known == name);
+    let place = known.unwrap_or_else(|| {
+        metrics.push((name.to_owned(), 0));
+        metrics.len().saturating_sub(1)
+    });
+    u32::try_from(place).ok()
 }
 
 impl Environment for MemoryHost {

@@ -1,6 +1,6 @@
 //! Checking the section as a whole, and making it fast to apply.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::time::Duration;
 
 use tollgate_claims::{Caps, ClaimsToHeaders};
@@ -146,6 +146,7 @@ fn compile_provider(
         client_claim: config.client_claim,
         headers: headers?,
         keys: RefCell::new(keys?),
+        age: Cell::default(),
     })
 }
 

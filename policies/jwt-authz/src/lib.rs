@@ -143,7 +143,9 @@ impl Policy for JwtAuthz {
             };
             fetches |= keys.is_remote();
             let fetch = keys.tick(host, host.now());
+            let age = keys.age();
             drop(keys);
+            provider.show_age(age, host);
             if let Some(fetch) = fetch {
                 self.send(place, &fetch, host);
             }

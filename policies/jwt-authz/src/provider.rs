@@ -1,12 +1,14 @@
 //! An issuer: its rules, its keys, and what the upstream learns from its tokens.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::sync::Arc;
+use std::time::Duration;
 
 use serde_json::{Map, Value};
 use tollgate_claims::{ClaimPath, ClaimsToHeaders};
 use tollgate_core::headers::HeaderName;
-use tollgate_core::host::{Hash, Host};
+use tollgate_core::host::{GaugeId, Hash, Host};
+use tollgate_core::telemetry::counter_name;
 use tollgate_core::time::Timestamp;
 use tollgate_core::token::Token;
 use tollgate_jose::{
@@ -24,6 +26,8 @@ pub(crate) struct Provider {
     pub(crate) headers: ClaimsToHeaders,
     /// Borrowed for the length of a call that calls nothing of ours.
     pub(crate) keys: RefCell<KeySource<JwkSets>>,
+    /// The gauge of the keys' age, once they have one.
+    pub(crate) age: Cell<Option<GaugeId>>,
 }
 
 /// A token that was found good, and what is made of it for the upstream.
@@ -107,6 +111,22 @@ impl Provider {
     pub(crate) fn generation(&self) -> Option<u64> {
         let source = self.keys.try_borrow().ok()?;
         source.keys().map(|_| source.generation())
+    }
+
+    /// Shows operators how long ago the keys were received, those that are too old to be used too.
+    /// Every worker shows the same, since all take them from the same place.
+    pub(crate) fn show_age<H: Host>(&self, age: Option<Duration>, host: &H) {
+        let Some(age) = age else {
+            return;
+        };
+        let gauge = self.age.get().or_else(|| {
+            let labels = [("provider", &*self.name)];
+            host.gauge(&counter_name("tollgate_jwks_age_seconds", &labels))
+        });
+        self.age.set(gauge);
+        if let Some(gauge) = gauge {
+            host.set_gauge(gauge, age.as_secs());
+        }
     }
 
     fn learn<H: Host>(

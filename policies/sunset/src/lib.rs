@@ -217,6 +217,20 @@ impl Sunset {
         life.mode().refuse(problem, x)
     }
 
+    /// Shows operators when the API at hand ends, or next ends if versions of it end one by one.
+    fn show_end<H: Host>(&self, x: &Exchange<'_, H>) {
+        let Some(end) = x.api.and_then(|api| self.lives.next_end(api, x.now)) else {
+            return;
+        };
+        let name = counter_name(
+            "tollgate_sunset_timestamp_seconds",
+            &[("api", x.api_name())],
+        );
+        if let Some(gauge) = x.host.gauge(&name) {
+            x.host.set_gauge(gauge, end);
+        }
+    }
+
     /// Counts a call of a version that has an end, by who calls.
     fn count<H: Host>(&self, stream: &Stream, x: &Exchange<'_, H>) {
         let (Some(place), Some(life)) = (stream.life, self.life(stream)) else {
@@ -247,6 +261,7 @@ impl Sunset {
                 (None, Some(_)) => "_other",
                 (_, None) => "_none",
             };
+            self.show_end(x);
             x.host.counter(&counter_name(
                 "tollgate_lifecycle_requests_total",
                 &[

@@ -189,6 +189,16 @@ fn the_upstreams_own_dates_and_links_are_kept() {
 }
 
 #[test]
+fn the_end_of_a_version_is_shown_once_it_is_called() {
+    let plugin = start(json!({}));
+    assert_eq!(plugin.host.process.gauges().len(), 0);
+    call(&plugin);
+    let name = "api=.=accounts-v1;.;tollgate_sunset_timestamp_seconds";
+    // 2027-03-15T00:00:00Z
+    assert_eq!(plugin.host.process.gauges().get(name), Some(&1_805_068_800));
+}
+
+#[test]
 fn calls_are_counted_by_version_and_caller() {
     let plugin = start(json!({}));
     call(&plugin);

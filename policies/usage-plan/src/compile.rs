@@ -17,6 +17,7 @@ use crate::clients::{Clients, TokenPlans};
 use crate::config::{
     ApiKeyConfig, ConsumerConfig, KeyConfig, PlanConfig, TokenConfig, UsagePlanConfig,
 };
+use crate::gauges::QuotaGauges;
 use crate::keys::{Digest, KeyRecord, Keys, Pepper, Scheme};
 use crate::plan::Plan;
 use crate::store::{Shared, Store};
@@ -106,6 +107,7 @@ pub(crate) fn compile(
         retry_after_max: retry_after_max?,
         on_contention: config.on_contention,
         mode: config.mode,
+        gauges: QuotaGauges::new(cx.metered_consumers),
     })
 }
 

@@ -16,6 +16,7 @@
 mod clients;
 mod compile;
 mod config;
+mod gauges;
 mod keys;
 mod meter;
 mod plan;
@@ -47,6 +48,7 @@ use tollgate_quota_store::ConsumerTag;
 use clients::{ClaimedPlan, ClientPage, ClientPlace, Clients, TokenPlans};
 use config::KeyConfig;
 pub use config::UsagePlanConfig;
+use gauges::QuotaGauges;
 use keys::{Keys, Validity};
 use meter::{Charge, Exhausted, Limits, Refusal, StoreUse};
 use plan::{Plan, Throttle};
@@ -76,6 +78,7 @@ pub struct UsagePlan {
     retry_after_max: Option<Duration>,
     on_contention: OnContention,
     mode: Mode,
+    gauges: QuotaGauges,
 }
 
 /// A consumer, or all callers without a key.
@@ -170,7 +173,9 @@ impl Policy for UsagePlan {
     }
 
     fn tick<H: Host>(&self, host: &H) -> Option<Duration> {
-        self.store.as_ref()?.tick(self, host)
+        let gauges = self.show_quotas(host);
+        let store = self.store.as_ref().and_then(|store| store.tick(self, host));
+        [gauges, store].into_iter().flatten().min()
     }
 
     fn on_callout<H: Host>(&self, id: CalloutId, response: &CalloutResponse<'_>, host: &H) {

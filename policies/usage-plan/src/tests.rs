@@ -1,5 +1,6 @@
 mod admission;
 mod configuration;
+mod gauges;
 mod limits;
 mod store;
 

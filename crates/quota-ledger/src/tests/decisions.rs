@@ -380,3 +380,26 @@ fn alone_an_envoy_does_what_the_policy_says() {
     exchange(&mut ledger, &mut Counter::default(), &terms, 2, OPENS);
     assert!(decides(&ledger, Outage::Deny, 2), "granted before");
 }
+
+#[test]
+fn what_the_store_does_not_take_back_is_kept_until_it_is_used() {
+    let terms = Terms::new(Settings {
+        takes_back: false,
+        ..settings(Mode::Strict, 3, 100)
+    });
+    let mut ledger = Ledger::new(OPENS);
+    let request = ledger.begin(&terms, 5, OPENS, SECOND).unwrap();
+    let reply = Reply {
+        seq: request.seq,
+        previous: 0,
+        upto: 5,
+        total: 5,
+    };
+    ledger.settle(&terms, reply, OPENS, 0);
+    ledger.consume(1, OPENS);
+    let later = OPENS + 60 * SECOND;
+    assert_eq!(ledger.due(&terms, later), None);
+    let request = ledger.begin(&terms, 0, later, SECOND).unwrap();
+    assert_eq!((request.consumed, request.want), (1, 4));
+    assert_eq!(ledger.decide(&terms, 4, later), Decision::Admit);
+}

@@ -195,6 +195,7 @@ fn any_settings() -> impl Strategy<Value = Settings> {
             stale_ns,
             skew_ns,
             peek_interval_ns: peek,
+            takes_back: true,
         }
     })
 }

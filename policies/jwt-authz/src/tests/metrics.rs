@@ -206,3 +206,36 @@ fn issuers_are_told_apart() {
         assert_eq!(counters.get(&counter), Some(&1), "{name}");
     }
 }
+
+#[test]
+fn the_age_of_keys_is_shown_until_new_ones_come() {
+    let age = |plugin: &Plugin| {
+        let gauges = plugin.host.process.gauges();
+        gauges
+            .get("provider=.=idp;.;tollgate_jwks_age_seconds")
+            .copied()
+    };
+    let plugin = start(&fetching(json!({ "refresh": "1m", "stale_for": "2m" })));
+    plugin.tick();
+    assert_eq!(age(&plugin), None, "there are none yet");
+    publish(&plugin, &[K1]);
+    pass(&plugin, 40);
+    assert_eq!(age(&plugin), Some(40));
+    // Other workers show the same, though they have not fetched.
+    let other: Plugin = start_on(&plugin.host.process, &fetching(json!({ "refresh": "1m" })));
+    other.tick();
+    assert_eq!(age(&other), Some(40));
+    // It goes on where they are too old to be used.
+    pass(&plugin, 960);
+    assert_eq!(age(&plugin), Some(1000));
+}
+
+#[test]
+fn keys_of_the_configuration_have_no_age() {
+    let plugin = start(&config(
+        json!({}),
+        json!({ "jwks": { "inline": jwks(&[K1]) } }),
+    ));
+    plugin.tick();
+    assert_eq!(plugin.host.process.gauges(), BTreeMap::new());
+}

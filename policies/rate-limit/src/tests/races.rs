@@ -6,8 +6,8 @@ use std::fmt;
 use tollgate_core::chain::{Chain, Outcome, Verdict};
 use tollgate_core::headers::Headers;
 use tollgate_core::host::{
-    Callout, CalloutId, CalloutNotSent, CounterId, Expected, Hash, PeerCertificate, SharedSetError,
-    SharedUnavailable, SharedValue,
+    Callout, CalloutId, CalloutNotSent, CounterId, Expected, GaugeId, Hash, PeerCertificate,
+    SharedSetError, SharedUnavailable, SharedValue,
 };
 use tollgate_testkit::{Fault, MemoryHost};
 #[cfg(all(target_arch = "wasm32", target_os = "unknown"))]
@@ -80,6 +80,14 @@ impl<F: Fn(&str) -> Result<(), SharedSetError>> Host for Interrupted<'_, F> {
 
     fn increment(&self, counter: CounterId, by: u64) {
         self.worker.increment(counter, by);
+    }
+
+    fn gauge(&self, name: &str) -> Option<GaugeId> {
+        self.worker.gauge(name)
+    }
+
+    fn set_gauge(&self, gauge: GaugeId, to: u64) {
+        self.worker.set_gauge(gauge, to);
     }
 
     fn log(&self, level: log::Level, message: fmt::Arguments<'_>) {

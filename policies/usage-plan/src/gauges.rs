@@ -1,0 +1,132 @@
+//! How much of its quotas each consumer has used, for dashboards.
+//!
+//! The records are read from time to time and not while requests are judged: that costs requests
+//! nothing, and a gauge also goes back to zero when a window ends and nobody calls.
+
+use std::cell::{Cell, RefCell};
+use std::collections::HashMap;
+use std::time::Duration;
+
+use tollgate_core::host::{GaugeId, Host};
+use tollgate_core::telemetry::counter_name;
+use tollgate_core::time::Timestamp;
+
+use crate::meter::{Limits, StoreUse, statuses};
+use crate::plan::Quota;
+use crate::record::Record;
+use crate::{Consumer, UsagePlan};
+
+/// The time between two readings of the records.
+const PERIOD: Duration = Duration::from_secs(10);
+
+/// What one worker shows. All workers read the same records, so they show the same.
+pub(crate) struct QuotaGauges {
+    /// How many consumers, in the order of the configuration, have gauges.
+    consumers: u32,
+    read: Cell<Option<Timestamp>>,
+    known: RefCell<HashMap<Series, Gauges>>,
+}
+
+/// The places of a consumer and of a quota of its plan.
+type Series = (usize, usize);
+
+#[derive(Clone, Copy)]
+struct Gauges {
+    used: Option<GaugeId>,
+    limit: Option<GaugeId>,
+}
+
+impl QuotaGauges {
+    pub(crate) fn new(consumers: u32) -> Self {
+        QuotaGauges {
+            consumers,
+            read: Cell::default(),
+            known: RefCell::default(),
+        }
+    }
+
+    /// Whether it is time to read the records at `now`; a clock that was set back counts as that.
+    fn is_due(&self, now: Timestamp) -> bool {
+        match self.read.get() {
+            Some(read) => now < read || now.saturating_since(read) >= PERIOD,
+            None => true,
+        }
+    }
+
+    fn set<H: Host>(&self, series: Series, named: (&Consumer, &Quota), values: [u64; 2], host: &H) {
+        // Nothing below calls back into this object, so the borrow can't be taken already.
+        let Ok(mut known) = self.known.try_borrow_mut() else {
+            return;
+        };
+        let gauges = *known
+            .entry(series)
+            .or_insert_with(|| Gauges::define(named, host));
+        for (gauge, value) in [gauges.used, gauges.limit].into_iter().zip(values) {
+            if let Some(gauge) = gauge {
+                host.set_gauge(gauge, value);
+            }
+        }
+    }
+}
+
+impl Gauges {
+    fn define<H: Host>((consumer, quota): (&Consumer, &Quota), host: &H) -> Self {
+        let labels = [("consumer", &*consumer.id), ("limit", quota.name.as_str())];
+        let gauge = |name| host.gauge(&counter_name(name, &labels));
+        Gauges {
+            used: gauge("tollgate_quota_used_requests"),
+            limit: gauge("tollgate_quota_limit_requests"),
+        }
+    }
+}
+
+impl UsagePlan {
+    /// Shows how the consumers stand with their quotas, if it is time. Returns when it is time again;
+    /// never, if there is nothing to show.
+    pub(crate) fn show_quotas<H: Host>(&self, host: &H) -> Option<Duration> {
+        let shown = usize::try_from(self.gauges.consumers).unwrap_or(usize::MAX);
+        let shown = self.consumers.iter().take(shown).enumerate();
+        let mut limited = shown
+            .filter_map(|(place, consumer)| {
+                let plan = self.plans.get(usize::from(consumer.plan))?;
+                (!plan.quotas.is_empty()).then_some((place, consumer, &*plan.quotas))
+            })
+            .peekable();
+        limited.peek()?;
+        let now = host.now();
+        if self.gauges.is_due(now) {
+            self.gauges.read.set(Some(now));
+            for (place, consumer, quotas) in limited {
+                self.show_consumer(place, consumer, quotas, host);
+            }
+        }
+        Some(PERIOD)
+    }
+
+    /// Shows one consumer; not one that has never called, nor where it can't be told.
+    fn show_consumer<H: Host>(
+        &self,
+        place: usize,
+        consumer: &Consumer,
+        quotas: &[Quota],
+        host: &H,
+    ) {
+        let Ok(Some(entry)) = host.shared_get(&consumer.record) else {
+            return;
+        };
+        let limits = Limits {
+            throttles: [None, None],
+            quotas,
+            since: consumer.since,
+            store: StoreUse::Ask,
+        };
+        let record = Record::read(Some(&entry.bytes));
+        let statuses = statuses(&record, &limits, host.now());
+        for ((index, quota), status) in quotas.iter().enumerate().zip(statuses) {
+            let used = status.allowance.saturating_sub(status.remaining);
+            let values = [used, status.allowance];
+            self.gauges
+                .set((place, index), (consumer, quota), values, host);
+        }
+    }
+}
