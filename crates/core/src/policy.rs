@@ -204,6 +204,8 @@ pub struct Compile<'a> {
     pub credentials: CredentialSet,
     /// What the policies in front that check credentials tell of themselves.
     pub authenticators: Vec<Authenticator>,
+    /// The ids of the consumers of the document, where a policy in front knows consumers.
+    pub consumers: Option<Vec<String>>,
     /// The kinds of all refusals that there can be.
     pub kinds: Vec<&'static Kind>,
     /// Where mistakes are recorded.
