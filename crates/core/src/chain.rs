@@ -101,6 +101,14 @@ pub struct Kept<S> {
     streams: S,
 }
 
+impl<S> Kept<S> {
+    /// Whether the request is a call by gRPC or gRPC-Web, whose errors need not show in the HTTP
+    /// status. Known where the policies want to see [errors](ResponseUse::Errors).
+    pub fn is_call(&self) -> bool {
+        self.client.is_call()
+    }
+}
+
 /// What is to be made of a response.
 #[derive(Debug, PartialEq)]
 pub enum Responded {
@@ -177,6 +185,7 @@ impl<P: Policies> Chain<P> {
             credentials: P::credentials(document),
             authenticators: Vec::new(),
             metered_consumers,
+            consumers: None,
             kinds: {
                 let mut kinds = vec![
                     &REQUEST_AMBIGUOUS,
@@ -312,7 +321,16 @@ impl<P: Policies> Chain<P> {
 
     /// Tells the policies that the stream of a request that was waiting has ended.
     pub fn on_abandoned<H: Host>(&self, host: &H, waiting: Waiting<P::Streams>) {
-        let kept = self.on_overtaken(host, waiting);
+        let kept = self.leave(host, waiting, |x, streams| {
+            // Its stream may be gone, and with it the place for what access logs show.
+            self.telemetry
+                .count(host, &self.apis, x.api, &x.facts, Decision::ABANDONED);
+            Kept {
+                response: ResponseHeaders::default(),
+                client: Client::default(),
+                streams,
+            }
+        });
         self.on_end(host, kept);
     }
 
@@ -340,10 +358,15 @@ impl<P: Policies> Chain<P> {
         host: &H,
         waiting: Waiting<P::Streams>,
     ) -> Kept<P::Streams> {
-        self.leave(host, waiting, |mut x, streams| Kept {
-            client: Client::of(x.request, x.facts.request_id.take()),
-            response: x.response,
-            streams,
+        self.leave(host, waiting, |mut x, streams| {
+            self.telemetry
+                .record(host, &self.apis, x.api, &x.facts, Decision::OVERTAKEN);
+            self.tell_limits(&mut x);
+            Kept {
+                client: Client::of(x.request, x.facts.request_id.take()),
+                response: x.response,
+                streams,
+            }
         })
     }
 
@@ -405,7 +428,7 @@ impl<P: Policies> Chain<P> {
                 .unwrap_or_default(),
             headers,
             source,
-            grpc: kept.client.grpc,
+            is_call: kept.is_call(),
             prepared: std::mem::take(&mut kept.response),
             replacement: None,
         };
@@ -413,8 +436,9 @@ impl<P: Policies> Chain<P> {
         match r.replacement {
             None => Responded::Change(r.prepared),
             Some(problem) => {
-                let mut reply = self.render(&problem, &kept.client, &r.prepared);
-                keep_headers(headers, source, &mut reply);
+                let replaces = Some(headers);
+                let mut reply = self.render(&problem, &kept.client, replaces, &r.prepared);
+                keep_headers(headers, source, &r.prepared, &mut reply);
                 if let ResponseSource::Gateway(details) = source {
                     // What the host said of it stays for the operator.
                     reply.details.push(':');
@@ -430,12 +454,20 @@ impl<P: Policies> Chain<P> {
         self.policies.finish(&mut kept.streams, host);
     }
 
-    fn render(&self, problem: &Problem, client: &Client, common: &ResponseHeaders) -> LocalReply {
+    fn render(
+        &self,
+        problem: &Problem,
+        client: &Client,
+        replaces: Option<&Headers>,
+        common: &ResponseHeaders,
+    ) -> LocalReply {
         let context = RenderContext {
             request_id: client.request_id.as_deref(),
             accept: client.accept.as_deref(),
             grpc: client.grpc,
             content_type: client.content_type.as_deref(),
+            origin: client.origin.as_deref(),
+            replaces,
         };
         self.policies
             .render(problem, &context, common)
@@ -528,13 +560,7 @@ impl<P: Policies> Chain<P> {
         };
         self.telemetry
             .record(x.host, &self.apis, x.api, &x.facts, decision);
-        let cross_origin = x.request.get("origin").is_some();
-        limit_headers::set(
-            &self.limit_headers,
-            &x.limits,
-            cross_origin,
-            &mut x.response,
-        );
+        self.tell_limits(&mut x);
         if *x.path != *raw_path {
             x.edits.set(":path", x.path);
         }
@@ -545,7 +571,7 @@ impl<P: Policies> Chain<P> {
         };
         let outcome = match verdict {
             Ok(()) => Outcome::Forward,
-            Err(problem) => Outcome::Reply(self.render(&problem, &client, &x.response)),
+            Err(problem) => Outcome::Reply(self.render(&problem, &client, None, &x.response)),
         };
         Judged {
             outcome,
@@ -556,6 +582,19 @@ impl<P: Policies> Chain<P> {
                 streams,
             },
         }
+    }
+}
+
+impl<P> Chain<P> {
+    /// Prepares what the client is told of the limits that its request met.
+    fn tell_limits<H>(&self, x: &mut Exchange<'_, H>) {
+        let cross_origin = x.request.get("origin").is_some();
+        limit_headers::set(
+            &self.limit_headers,
+            &x.limits,
+            cross_origin,
+            &mut x.response,
+        );
     }
 }
 

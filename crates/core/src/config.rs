@@ -238,20 +238,24 @@ fn describe_kinds(kinds: &[ValueKind]) -> String {
 
 /// `, did you mean "x"? (expected one of x, y, z)`, to follow what was found.
 pub fn expected_one_of(found: &str, accepted: &[&str]) -> String {
-    let nearest = accepted
-        .iter()
-        .map(|name| (edit_distance(found, name), name))
-        .filter(|(distance, name)| *distance <= name.len().max(found.len()) / 3)
-        .min_by_key(|(distance, _)| *distance);
     let expected = match accepted {
         [] => "expected none".to_owned(),
         [only] => format!("expected {only}"),
         _ => format!("expected one of {}", accepted.join(", ")),
     };
-    match nearest {
-        Some((_, name)) => format!(", did you mean \"{name}\"? ({expected})"),
+    match nearest(found, accepted.iter().copied()) {
+        Some(name) => format!(", did you mean \"{name}\"? ({expected})"),
         None => format!(", {expected}"),
     }
+}
+
+/// The name that `found` is a slip of, if it is near one.
+pub fn nearest<'a>(found: &str, accepted: impl Iterator<Item = &'a str>) -> Option<&'a str> {
+    accepted
+        .map(|name| (edit_distance(found, name), name))
+        .filter(|(distance, name)| *distance <= name.len().max(found.len()) / 3)
+        .min_by_key(|(distance, _)| *distance)
+        .map(|(_, name)| name)
 }
 
 fn edit_distance(a: &str, b: &str) -> usize {

@@ -204,6 +204,8 @@ pub struct Compile<'a> {
     pub authenticators: Vec<Authenticator>,
     /// How many consumers, in the order of the document, get metrics of their own.
     pub metered_consumers: u32,
+    /// The ids of the consumers of the document, where a policy in front knows consumers.
+    pub consumers: Option<Vec<String>>,
     /// The kinds of all refusals that there can be.
     pub kinds: Vec<&'static Kind>,
     /// Where mistakes are recorded.

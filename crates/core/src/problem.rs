@@ -6,7 +6,7 @@ use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use serde::Serializer;
 use serde_json::{Value, json};
 
-use crate::headers::HeaderName;
+use crate::headers::{HeaderName, Headers};
 use crate::policy::ResponseHeaders;
 
 /// A named sort of refusal. The name is stable: metrics, access logs and clients' programs use it.
@@ -69,6 +69,8 @@ pub struct Problem {
     kind: &'static Kind,
     /// The status where it is not the kind's own.
     status: Option<u16>,
+    /// The gRPC status code where it is not the one that the status stands for.
+    grpc_status: Option<i32>,
     detail: Cow<'static, str>,
     extensions: Vec<(&'static str, Value)>,
     headers: Vec<(HeaderName, String)>,
@@ -80,6 +82,7 @@ impl Problem {
         Problem {
             kind,
             status: None,
+            grpc_status: None,
             detail: detail.into(),
             extensions: Vec::new(),
             headers: Vec::new(),
@@ -107,6 +110,14 @@ impl Problem {
         self
     }
 
+    /// Sets another gRPC status code than the one that the status stands for, for an answer whose
+    /// code is given.
+    #[must_use]
+    pub fn with_grpc_status(mut self, code: i32) -> Self {
+        self.grpc_status = Some(code);
+        self
+    }
+
     /// The sort of refusal.
     pub fn kind(&self) -> &'static Kind {
         self.kind
@@ -115,6 +126,11 @@ impl Problem {
     /// The HTTP status.
     pub fn status(&self) -> u16 {
         self.status.unwrap_or(self.kind.status)
+    }
+
+    /// The gRPC status code, where it is not the one that the status stands for.
+    pub fn grpc_status(&self) -> Option<i32> {
+        self.grpc_status
     }
 
     /// The explanation for the client.
@@ -136,15 +152,14 @@ impl Problem {
     ///
     /// `common` are the headers that every response of this request gets; the problem's own win.
     pub fn render(&self, context: &RenderContext<'_>, common: &ResponseHeaders) -> LocalReply {
-        let mut headers: Vec<(HeaderName, String)> = self.headers.clone();
-        for header in common.iter() {
-            if !headers.iter().any(|(own, _)| *own == header.name) {
-                headers.push((header.name.clone(), header.value.clone()));
-            }
-        }
+        let mut headers = self.headers.clone();
+        common.append_to(&mut headers);
         let (grpc_status, body) = if context.grpc {
             (
-                Some(grpc_status(self.status())),
+                Some(
+                    self.grpc_status
+                        .unwrap_or_else(|| grpc_status(self.status())),
+                ),
                 self.detail.as_bytes().to_vec(),
             )
         } else {
@@ -199,6 +214,10 @@ pub struct RenderContext<'a> {
     pub grpc: bool,
     /// The request's content type, by which gRPC-Web is known.
     pub content_type: Option<&'a [u8]>,
+    /// Where the script comes from that has made the request: its `origin` (Fetch section 3.2).
+    pub origin: Option<&'a [u8]>,
+    /// The headers of the response whose place the problem takes.
+    pub replaces: Option<&'a Headers>,
 }
 
 impl RenderContext<'_> {
@@ -224,6 +243,17 @@ pub struct LocalReply {
 }
 
 impl LocalReply {
+    /// Adds to a header that is a list.
+    pub fn add(&mut self, name: &'static str, member: &str) {
+        match self.headers.iter_mut().find(|(known, _)| known == name) {
+            Some((_, value)) => {
+                value.push_str(", ");
+                value.push_str(member);
+            }
+            None => self.headers.push((name.into(), member.to_owned())),
+        }
+    }
+
     /// Sets a header, in place of one of that name.
     pub fn set(&mut self, name: &'static str, value: impl Into<String>) {
         self.headers.retain(|(known, _)| known != name);

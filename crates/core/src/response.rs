@@ -49,6 +49,17 @@ impl ResponseHeaders {
     pub fn iter(&self) -> impl Iterator<Item = &ResponseHeader> {
         self.0.iter()
     }
+
+    /// Adds them to the headers of an answer of our own. Those that the answer has stay as they are.
+    pub fn append_to(&self, headers: &mut Vec<(HeaderName, String)>) {
+        let own = headers.len();
+        for header in &self.0 {
+            let mut own = headers.iter().take(own);
+            if !own.any(|(name, _)| *name == header.name) {
+                headers.push((header.name.clone(), header.value.clone()));
+            }
+        }
+    }
 }
 
 /// Which responses a policy has to see, of those to one request.
@@ -84,8 +95,8 @@ pub struct Responding<'a, H> {
     pub headers: &'a Headers,
     /// Who has made it.
     pub source: &'a ResponseSource,
-    /// Whether its request is a gRPC call.
-    pub grpc: bool,
+    /// Whether its request is a call by gRPC or gRPC-Web.
+    pub is_call: bool,
     /// What it gets: to begin with, what its request has prepared.
     pub prepared: ResponseHeaders,
     /// What takes its place.

@@ -45,14 +45,22 @@ pub enum Decision {
     WouldDeny(&'static Kind),
     /// It was refused.
     Deny(&'static Kind),
+    /// It was not judged to its end, for this reason.
+    Undecided(&'static str),
 }
 
 impl Decision {
+    /// The host has answered it while it waited.
+    pub(crate) const OVERTAKEN: Decision = Decision::Undecided("_overtaken");
+    /// Its stream has ended while it waited, as when the client leaves.
+    pub(crate) const ABANDONED: Decision = Decision::Undecided("_abandoned");
+
     fn label(self) -> &'static str {
         match self {
             Decision::Allow => "allow",
             Decision::WouldDeny(_) => "would_deny",
             Decision::Deny(_) => "deny",
+            Decision::Undecided(_) => "undecided",
         }
     }
 
@@ -60,6 +68,7 @@ impl Decision {
         match self {
             Decision::Allow => NONE,
             Decision::WouldDeny(kind) | Decision::Deny(kind) => kind.name,
+            Decision::Undecided(reason) => reason,
         }
     }
 }
@@ -118,6 +127,7 @@ impl Telemetry {
         }
     }
 
+    /// Counts a decision, and puts it where access logs find it.
     pub(crate) fn record<H: Host>(
         &self,
         host: &H,
@@ -126,12 +136,9 @@ impl Telemetry {
         facts: &Facts,
         decision: Decision,
     ) {
+        self.count(host, apis, api, facts, decision);
         let api_name = api.map_or(NONE, |id| apis.name(id));
         let plan_name = facts.plan.as_ref().map_or(NONE, |plan| &plan.name);
-        self.count_request(host, (api, api_name), (facts, plan_name), decision);
-        if let Some(consumer) = &facts.consumer {
-            self.count_consumer(host, consumer, decision);
-        }
         if self.config.filter_state {
             host.set_filter_state("tollgate_decision", decision.label());
             if decision != Decision::Allow {
@@ -146,6 +153,23 @@ impl Telemetry {
             if facts.plan.is_some() {
                 host.set_filter_state("tollgate_plan", plan_name);
             }
+        }
+    }
+
+    /// Counts a decision alone.
+    pub(crate) fn count<H: Host>(
+        &self,
+        host: &H,
+        apis: &ApiTable,
+        api: Option<ApiId>,
+        facts: &Facts,
+        decision: Decision,
+    ) {
+        let api_name = api.map_or(NONE, |id| apis.name(id));
+        let plan_name = facts.plan.as_ref().map_or(NONE, |plan| &plan.name);
+        self.count_request(host, (api, api_name), (facts, plan_name), decision);
+        if let Some(consumer) = &facts.consumer {
+            self.count_consumer(host, consumer, decision);
         }
     }
 

@@ -7,14 +7,17 @@
 )]
 
 use std::cell::RefCell;
+use std::time::Duration;
 
 use deserr::Deserr;
 use serde_json::{Value, json};
 use tollgate_core::chain;
+use tollgate_core::chain::Responded;
 use tollgate_core::config::{ConfigErrors, Rejected};
 use tollgate_core::host::Host;
+use tollgate_core::limit_headers::{LimitName, LimitStatus};
 use tollgate_core::policy::{
-    Callbacks, Compile, Exchange, Halt, Mode, Policy, Step, StepResult, TargetUse,
+    Callbacks, Compile, Exchange, Halt, Mode, Policy, ResponseSource, Step, StepResult, TargetUse,
 };
 use tollgate_core::problem::{Kind, Problem};
 use tollgate_testkit::{Gateway, Request};
@@ -48,6 +51,9 @@ struct Section {
     /// The step at which to wait until the route has a name.
     #[deserr(default)]
     wait_at: Option<String>,
+    /// Whether it has a limit, which every request meets first of all.
+    #[deserr(default)]
+    limits: bool,
     /// Whether compiling fails.
     #[deserr(default)]
     broken: bool,
@@ -98,6 +104,15 @@ macro_rules! policy {
                 TRACE.with_borrow_mut(|trace| trace.push(format!("{} {step:?} {steps}", $section)));
                 x.response.set(concat!("x-", $section), steps.to_string());
                 x.edits.set(concat!("x-", $section), format!("{step:?}"));
+                if self.0.limits && step == Step::Shield {
+                    x.limits.push(LimitStatus {
+                        name: LimitName::new("all").expect("a name in ASCII"),
+                        allowance: 5,
+                        window: Duration::from_secs(60),
+                        remaining: 4,
+                        reset: Duration::from_secs(12),
+                    });
+                }
                 match &self.0.refuse_at {
                     Some(at) if *at == format!("{step:?}") => {
                         Err(Problem::new(&REFUSED, "By the test.").into())
@@ -348,4 +363,47 @@ fn a_stream_that_ends_while_its_request_waits_gives_everything_back() {
             "second ended"
         ]
     );
+}
+
+#[test]
+fn an_answer_that_overtakes_a_waiting_request_tells_of_its_limits() {
+    let plugin = plugin(json!({
+        "apis": [{ "name": "a", "match": [{ "path": "/a/**" }] }],
+        "first": { "limits": true },
+        "second": { "wait_at": "Authenticate", "rules": true },
+    }));
+    let wait = || plugin.submit(Request::get("/a/b")).paused();
+    let mut open = plugin.overtake(wait());
+    let source = ResponseSource::Gateway("stream_idle_timeout".to_owned());
+    let responded = plugin.respond(&mut open, 504, &[], &source);
+    let Responded::Change(headers) = responded else {
+        panic!("it stays: {responded:?}")
+    };
+    let told: Vec<(&str, &str)> = headers
+        .iter()
+        .filter(|header| header.name.starts_with("ratelimit"))
+        .map(|header| (header.name.as_ref(), header.value.as_str()))
+        .collect();
+    let expected = [
+        ("ratelimit-policy", "\"all\";q=5;w=60"),
+        ("ratelimit", "\"all\";r=4;t=12"),
+    ];
+    assert_eq!(told, expected);
+    let state = plugin.host.filter_state.take();
+    assert_eq!(state["tollgate_decision"], "undecided");
+    assert_eq!(state["tollgate_reason"], "_overtaken");
+    assert_eq!(state["tollgate_api"], "a");
+    plugin.end(open);
+    // A stream that is gone has no place for what access logs show.
+    let paused = wait();
+    plugin.abandon(paused);
+    assert!(plugin.host.filter_state.borrow().is_empty());
+    let counters = plugin.host.process.counters();
+    for reason in ["_overtaken", "_abandoned"] {
+        let name = format!(
+            "decision=.=undecided;.;reason=.={reason};.;plan=.=_none;.;api=.=a;.;\
+             tollgate_requests_total"
+        );
+        assert_eq!(counters.get(&name), Some(&1), "{counters:?}");
+    }
 }

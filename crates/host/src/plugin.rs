@@ -397,13 +397,19 @@ impl<P: Policies> HttpContext for Stream<P> {
     }
 }
 
-/// Whether the response at hand has a status of 400 or more; where the host does not tell, it is
-/// looked at.
-fn is_error() -> bool {
+/// Whether the response at hand has a status of 400 or more, or says in its headers that a call by
+/// gRPC has failed; where the host does not tell, it is looked at.
+fn is_error(is_call: bool) -> bool {
     match abi::header(MapKind::Response, ":status") {
-        Ok(status) => !matches!(status.first(), Some(b'1'..=b'3')),
-        Err(_) => true,
+        Ok(status) if matches!(status.first(), Some(b'1'..=b'3')) => is_call && is_failed_call(),
+        Ok(_) | Err(_) => true,
     }
+}
+
+/// Whether the response at hand is the error of a call that has no messages: HTTP status 200, and
+/// what trailers would say in the headers (gRPC over HTTP2, "Trailers-Only").
+fn is_failed_call() -> bool {
+    abi::header(MapKind::Response, "grpc-status").is_ok_and(|code| code != b"0")
 }
 
 /// Changes the request's headers.
@@ -452,7 +458,7 @@ impl<P: Policies> Stream<P> {
     fn respond(&self, chain: &Chain<P>, kept: &mut Kept<P::Streams>) -> (Action, bool) {
         let responded = match chain.response_use(kept) {
             ResponseUse::None => None,
-            ResponseUse::Errors if !is_error() => None,
+            ResponseUse::Errors if !is_error(kept.is_call()) => None,
             ResponseUse::Errors | ResponseUse::All => self.show(chain, kept),
         };
         match responded {

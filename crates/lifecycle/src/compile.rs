@@ -83,11 +83,22 @@ impl LifecycleTable {
 
     /// The place of that life, to be [got](LifecycleTable::get) again.
     pub fn find_place(&self, api: ApiId, headers: &Headers, query: Option<&[u8]>) -> Option<usize> {
-        let mut versions = self.by_api.get(api.index())?.iter().copied();
-        versions.find(|index| {
-            let life = self.lives.get(*index);
-            life.is_some_and(|life| life.selector.matches(headers, query))
-        })
+        let versions = self.by_api.get(api.index())?.iter();
+        let versions =
+            versions.filter_map(|index| Some((*index, &self.lives.get(*index)?.selector)));
+        let mut preferred = None;
+        for (index, selector) in versions.clone() {
+            let preference = selector.preference(headers);
+            // Of what is wanted as much, the first.
+            if preference.is_some() && preference > preferred.map(|(preference, _)| preference) {
+                preferred = preference.map(|preference| (preference, index));
+            }
+        }
+        let preferred = preferred.map(|(_, index)| index);
+        let mut versions = versions;
+        versions
+            .find(|(index, selector)| preferred == Some(*index) || selector.matches(headers, query))
+            .map(|(index, _)| index)
     }
 
     /// The life at a place.
@@ -346,9 +357,10 @@ impl Compile<'_> {
             .map(|at| dates.seconds("sunset", at))
             .transpose();
         match (deprecated?, sunset?) {
-            (None, None) => {
-                let message =
-                    "found neither deprecated nor sunset, expected a date for one of them";
+            // One of several versions may live on; it is told apart from those that don't.
+            (None, None) if config.version.0.is_empty() => {
+                let message = "found neither deprecated nor sunset, expected a date for one of \
+                               them, or version for one that lives on";
                 Err(self.errors.add(self.path, message))
             }
             (Some(deprecated), Some(sunset)) if sunset < deprecated => {

@@ -1,5 +1,6 @@
 //! Media types that name a version: `application/vnd.bank.v1+json`, `application/json;version=1`.
 
+use std::cmp::Reverse;
 use std::fmt;
 use std::str::FromStr;
 
@@ -20,39 +21,58 @@ pub struct MediaRange {
     parameters: Vec<(Box<str>, Box<str>)>,
 }
 
+/// How much a request wants a version, by its `Accept`; the greater, the more.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Preference {
+    /// The weight in thousandths (RFC 9110 section 12.4.2), at least 1.
+    weight: u16,
+    /// Of equal weights, what is named first.
+    place: Reverse<usize>,
+}
+
 impl MediaRange {
-    /// Whether a request asks for it (`Accept`, with a quality above 0) or sends it
-    /// (`Content-Type`).
-    pub fn is_in(&self, headers: &Headers) -> bool {
-        headers
-            .get_all("accept")
-            .any(|field| self.is_in_field(field))
-            || headers
-                .get_all("content-type")
-                .any(|field| self.is_in_field(field))
+    /// How much a request wants it: the most preferred member of `Accept` that it is. What is
+    /// malformed is passed over, and so is what the client does not want, with a weight of 0.
+    pub(crate) fn preference(&self, headers: &Headers) -> Option<Preference> {
+        let fields = headers.get_all("accept");
+        let members = fields.flat_map(|field| self.weights(field));
+        let taken = members
+            .enumerate()
+            .filter_map(|(place, weight)| Some((place, weight.filter(|weight| *weight > 0)?)));
+        taken
+            .map(|(place, weight)| Preference {
+                weight,
+                place: Reverse(place),
+            })
+            .max()
     }
 
-    /// Whether it is among the members of a list (RFC 9110 section 12.5.1). What is malformed is
-    /// passed over.
-    fn is_in_field(&self, field: &[u8]) -> bool {
+    /// Whether a request sends it: its `Content-Type`.
+    pub(crate) fn is_sent(&self, headers: &Headers) -> bool {
+        let mut fields = headers.get_all("content-type");
+        fields.any(|field| {
+            self.weights(field)
+                .any(|weight| weight.is_some_and(|w| w > 0))
+        })
+    }
+
+    /// For each member of a list (RFC 9110 section 12.5.1) its weight, if it is in the range.
+    fn weights<'a>(&'a self, field: &'a [u8]) -> impl Iterator<Item = Option<u16>> + 'a {
         let mut cursor = Cursor::new(field);
-        loop {
+        std::iter::from_fn(move || {
             cursor.skip_empty_members();
             if cursor.is_at_end() {
-                return false;
+                return None;
             }
-            let takes = self.takes_member(&mut cursor);
-            if cursor.end_member() && takes {
-                return true;
-            }
-        }
+            let weight = self.weight_of_member(&mut cursor);
+            // Goes on to the next one in any case.
+            let is_whole = cursor.end_member();
+            Some(weight.filter(|_| is_whole))
+        })
     }
 
-    fn takes_member(&self, cursor: &mut Cursor<'_>) -> bool {
-        let Some((kind, subtype)) = type_and_subtype(cursor) else {
-            return false;
-        };
-        let takes = self.takes_type(&self.kind, kind) && self.takes_type(&self.subtype, subtype);
+    fn weight_of_member(&self, cursor: &mut Cursor<'_>) -> Option<u16> {
+        let (kind, subtype) = type_and_subtype(cursor)?;
         let parameters: Vec<_> = std::iter::from_fn(|| cursor.parameter()).collect();
         let is = |text: &str, found: &[u8]| found.eq_ignore_ascii_case(text.as_bytes());
         let of = |name| {
@@ -63,12 +83,15 @@ impl MediaRange {
         let is_value = |found: &Parameter<'_>, value: &str| {
             found.value.as_deref().is_some_and(|found| is(value, found))
         };
-        takes
-            && !of("q").any(|quality| quality.value.as_deref().is_some_and(is_zero))
-            && self.parameters.iter().all(|(name, value)| {
-                let mut found = of(name).peekable();
-                found.peek().is_some() && found.all(|found| is_value(found, value))
-            })
+        let has_all = self.parameters.iter().all(|(name, value)| {
+            let mut found = of(name).peekable();
+            found.peek().is_some() && found.all(|found| is_value(found, value))
+        });
+        let takes = self.takes_type(&self.kind, kind) && self.takes_type(&self.subtype, subtype);
+        (takes && has_all).then(|| {
+            let weights = of("q").map(|q| weight(q.value.as_deref().unwrap_or_default()));
+            weights.min().unwrap_or(MOST)
+        })
     }
 
     /// Compares types or subtypes. A client's `*` stands for a version only beside a parameter that
@@ -100,9 +123,25 @@ fn type_and_subtype<'a>(cursor: &mut Cursor<'a>) -> Option<(&'a [u8], &'a [u8])>
     Some((kind, subtype))
 }
 
-/// Whether a quality is 0 (RFC 9110 section 12.4.2): `0`, `0.0` …
-fn is_zero(quality: &[u8]) -> bool {
-    quality.starts_with(b"0") && quality.iter().all(|byte| matches!(byte, b'0' | b'.'))
+/// The weight of what has none, in thousandths.
+const MOST: u16 = 1000;
+
+/// Reads a weight (RFC 9110 section 12.4.2), in thousandths. What is no weight lowers nothing: who
+/// writes it wants the type all the same.
+fn weight(text: &[u8]) -> u16 {
+    let (whole, fraction) = match text.split_first() {
+        Some((whole @ (b'0' | b'1'), [])) => (whole, &[][..]),
+        Some((whole @ (b'0' | b'1'), [b'.', fraction @ ..])) => (whole, fraction),
+        _ => return MOST,
+    };
+    if *whole == b'1' || fraction.len() > 3 || !fraction.iter().all(u8::is_ascii_digit) {
+        return MOST;
+    }
+    let digits = fraction.iter().map(|digit| u16::from(digit & 0x0f));
+    let thousandths = digits.zip([100_u16, 10, 1]);
+    thousandths
+        .map(|(digit, unit)| digit.saturating_mul(unit))
+        .fold(0, u16::saturating_add)
 }
 
 /// The text is no media type that could name a version.
@@ -198,6 +237,8 @@ fn parse(text: &str) -> Result<MediaRange, Fault> {
 
 #[cfg(test)]
 mod tests {
+    use std::cmp::Ordering;
+
     use proptest::prelude::*;
     #[cfg(all(target_arch = "wasm32", target_os = "unknown"))]
     use wasm_bindgen_test::wasm_bindgen_test as test;
@@ -248,10 +289,38 @@ mod tests {
             (ANY, "*/*", false),
         ] {
             let range: MediaRange = range.parse().unwrap();
-            for name in ["accept", "content-type"] {
-                let headers = Headers::from_pairs([("host", "a"), (name, field)]);
-                assert_eq!(range.is_in(&headers), expected, "{range:?} {name}: {field}");
-            }
+            let accept = Headers::from_pairs([("host", "a"), ("accept", field)]);
+            let wanted = range.preference(&accept).is_some();
+            assert_eq!(wanted, expected, "{range:?} accept: {field}");
+            let sent = Headers::from_pairs([("host", "a"), ("content-type", field)]);
+            assert_eq!(range.is_sent(&sent), expected, "{range:?} sent: {field}");
+            assert!(range.preference(&sent).is_none() && !range.is_sent(&accept));
+        }
+    }
+
+    #[test]
+    fn of_two_versions_one_is_preferred() {
+        let [one, two]: [MediaRange; 2] = ["a/b;v=1", "a/b;v=2"].map(|text| text.parse().unwrap());
+        for (fields, expected) in [
+            (&["a/b;v=1, a/b;v=2"][..], Ordering::Greater),
+            (&["a/b;v=2", "a/b;v=1"], Ordering::Less),
+            (&["a/b;v=1;q=0.9, a/b;v=2"], Ordering::Less),
+            (&["a/b;v=1;q=0.9", "a/b;v=2;q=0.91"], Ordering::Less),
+            (&["a/b;v=1;q=0.001, a/b;v=2;q=0"], Ordering::Greater),
+            (
+                &["a/b;v=1;q=0.5, a/b;v=2;q=0.6, a/b;v=1"],
+                Ordering::Greater,
+            ),
+            (&["a/b;v=2;q=1.000, a/b;v=1;q=1"], Ordering::Less),
+            // What is no weight counts as none.
+            (&["a/b;v=1;q=0.9, a/b;v=2;q=.5"], Ordering::Less),
+            (&["a/b;v=1;q=0.9, a/b;v=2;q=0.0001"], Ordering::Less),
+            (&["a/b;v=1;q=0.9, a/b;v=2;q"], Ordering::Less),
+            (&["x/y, a/b"], Ordering::Equal),
+        ] {
+            let headers = Headers::from_pairs(fields.iter().map(|field| ("accept", *field)));
+            let order = one.preference(&headers).cmp(&two.preference(&headers));
+            assert_eq!(order, expected, "{fields:?}");
         }
     }
 
@@ -303,8 +372,9 @@ mod tests {
         #[test]
         fn no_field_panics(field in prop::collection::vec(any::<u8>(), 0..40), text in "[a-c/*;=q0,\" ]{0,20}") {
             let range: MediaRange = "a/b;c=1".parse().unwrap();
-            range.is_in_field(&field);
-            range.is_in_field(text.as_bytes());
+            for field in [&field[..], text.as_bytes()] {
+                prop_assert!(range.weights(field).flatten().all(|weight| weight <= MOST));
+            }
             let _ = text.parse::<MediaRange>();
         }
     }

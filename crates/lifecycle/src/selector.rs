@@ -4,13 +4,14 @@ use std::borrow::Cow;
 
 use tollgate_core::headers::{FieldName, Headers};
 
-use crate::media_type::MediaRange;
+use crate::media_type::{MediaRange, Preference};
 
 /// Which requests of an API are for a version of it: those that name the version in one of some
 /// places, and perhaps those that name none.
 ///
 /// A request that names several versions is for each of them: which of them the upstream would take
-/// is not known here, and the end of one must not be walked around by naming another too.
+/// is not known here, and the end of one must not be walked around by naming another too. Only
+/// `Accept` tells what its client prefers, so of the versions in it one counts.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct VersionSelector {
     pub(crate) places: Vec<Place>,
@@ -36,8 +37,17 @@ impl VersionSelector {
         self.places.is_empty()
     }
 
-    /// Whether a request is for the version. `query` is what follows the `?`.
-    pub fn matches(&self, headers: &Headers, query: Option<&[u8]>) -> bool {
+    /// How much a request wants the version, by its `Accept`.
+    pub(crate) fn preference(&self, headers: &Headers) -> Option<Preference> {
+        let ranges = self.places.iter().filter_map(|place| match place {
+            Place::MediaType(range) => Some(range),
+            Place::Header(..) | Place::Query(..) => None,
+        });
+        ranges.filter_map(|range| range.preference(headers)).max()
+    }
+
+    /// Whether a request is for the version, its `Accept` aside. `query` is what follows the `?`.
+    pub(crate) fn matches(&self, headers: &Headers, query: Option<&[u8]>) -> bool {
         let query = query.unwrap_or_default();
         self.takes_all()
             || self
@@ -81,7 +91,7 @@ impl Place {
                 .any(|value| names_one_of(value, versions)),
             Place::Query(name, versions) => query_values(query, name)
                 .any(|value| versions.iter().any(|version| *version == value)),
-            Place::MediaType(range) => range.is_in(headers),
+            Place::MediaType(range) => range.is_sent(headers),
         }
     }
 
@@ -195,7 +205,8 @@ mod tests {
             (&by_any, &[("accept", "a/v1")], Some("v=2"), true),
         ] {
             let map = Headers::from_pairs(headers.iter().copied());
-            let found = selector.matches(&map, query.map(str::as_bytes));
+            let found = selector.matches(&map, query.map(str::as_bytes))
+                || selector.preference(&map).is_some();
             assert_eq!(found, expected, "{selector:?} {headers:?} {query:?}");
         }
     }

@@ -44,6 +44,29 @@ pub fn from_details(status: u16, details: &str) -> Option<EnvoyReply> {
     })
 }
 
+/// Reads the details of an answer to a gRPC call, whose HTTP status is 200 and whose error is this
+/// gRPC status code.
+///
+/// Envoy has made the code of the status that another client would have got, so that is inferred as
+/// far as it matters. `None` as for [`from_details`].
+pub fn from_call_details(code: i32, details: &str) -> Option<EnvoyReply> {
+    let (name, _) = split(details);
+    let was_late = name.contains("timeout") || name.contains("duration");
+    let status = match code {
+        7 => 403,
+        8 => 429,
+        12 => 404,
+        13 => 400,
+        4 | 14 if was_late => 504,
+        14 => 503,
+        16 => 401,
+        // Envoy says UNKNOWN of all other statuses, 408 among them.
+        _ if was_late => 408,
+        _ => 500,
+    };
+    from_details(status, details)
+}
+
 type Meaning = (&'static Kind, &'static str);
 
 /// The name, and what is in braces or brackets behind it: `jwt_authn_access_denied{Jwt_is_missing}`.
@@ -370,6 +393,48 @@ mod tests {
             let found = from_details(status, details).unwrap();
             assert_eq!(found.kind.name, expected, "{status} {details}");
         }
+    }
+
+    #[test]
+    fn details_of_calls_have_the_kind_that_others_would_get() {
+        for (code, details, expected) in [
+            (12, "route_not_found", "no-route"),
+            (14, "cluster_not_found", "upstream-unknown"),
+            (14, "no_healthy_upstream", "upstream-unavailable"),
+            (
+                14,
+                "upstream_reset_before_response_started{remote_reset}",
+                "upstream-reset",
+            ),
+            (14, "response_timeout", "upstream-timeout"),
+            (14, "stream_idle_timeout", "upstream-timeout"),
+            (2, "stream_idle_timeout", "request-timeout"),
+            (2, "request_payload_too_large", "request-too-large"),
+            (14, "local_rate_limited", "too-many-requests"),
+            (8, "local_rate_limited", "too-many-requests"),
+            (
+                16,
+                "jwt_authn_access_denied{Jwt_is_missing}",
+                "credentials-missing",
+            ),
+            (
+                16,
+                "jwt_authn_access_denied{Jwt_is_expired}",
+                "credentials-invalid",
+            ),
+            (
+                7,
+                "rbac_access_denied_matched_policy[none]",
+                "access-denied",
+            ),
+            (13, "http2.something_new", "request-malformed"),
+            (2, "something_new", "gateway-error"),
+        ] {
+            let found = from_call_details(code, details).unwrap();
+            assert_eq!(found.kind.name, expected, "{code} {details}");
+        }
+        assert_eq!(from_call_details(14, "via_upstream"), None);
+        assert_eq!(from_call_details(14, "tollgate{throttled}"), None);
     }
 
     #[test]

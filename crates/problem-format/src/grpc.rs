@@ -26,6 +26,12 @@ pub fn code(status: u16) -> i32 {
     }
 }
 
+/// Whether a code says that the server has failed, and not that something is wrong with the call:
+/// UNKNOWN, INTERNAL, UNAVAILABLE and DATA_LOSS.
+pub fn is_servers_fault(code: i32) -> bool {
+    matches!(code, 2 | 13 | 14 | 15)
+}
+
 /// A text as the value of `grpc-message`: percent-encoded but for printable ASCII (gRPC over HTTP2,
 /// "Percent-Encoded").
 pub fn encode_message(message: &str) -> String {

@@ -18,12 +18,14 @@
 //! ```
 
 mod accept;
+mod cors;
 mod document;
 mod envoy;
 mod escape;
 pub mod grpc;
 mod html;
 pub mod kinds;
+mod origin;
 mod section;
 mod settings;
 mod status;
@@ -34,9 +36,11 @@ mod values;
 mod xml;
 
 pub use accept::{MediaType, choose};
+pub use cors::{Cors, CorsConfig};
 pub use document::Document;
-pub use envoy::{EnvoyReply, from_details};
+pub use envoy::{EnvoyReply, from_call_details, from_details};
 pub use html::CONTENT_SECURITY_POLICY;
+pub use origin::{AllowedOrigin, InvalidOrigin};
 pub use section::{Override, Section, Wrap};
 pub use settings::Settings;
 pub use status::phrase;

@@ -4,6 +4,7 @@ use deserr::Deserr;
 use serde_json::Value;
 use tollgate_core::config::{ConfigErrors, Table};
 
+use crate::cors::CorsConfig;
 use crate::values::{
     ErrorStatus, HeaderText, Language, Line, MemberName, OverrideHeader, TypeBase, TypeUri,
 };
@@ -26,6 +27,9 @@ pub struct Section {
     /// Which answers that are no refusals of Tollgate's become problems; Envoy's own if absent.
     #[deserr(default)]
     pub wrap: Option<Vec<Wrap>>,
+    /// Whose scripts may read problems from another origin; nobody's if absent.
+    #[deserr(default)]
+    pub cors: Option<CorsConfig>,
 }
 
 /// How problems of a kind differ from what they are by themselves. What is absent stays.
@@ -65,4 +69,7 @@ pub enum Wrap {
     /// The upstream's errors from 500 to 599 that are no problems yet.
     #[deserr(rename = "upstream_bare_5xx")]
     UpstreamBare5xx,
+    /// The upstream's errors to gRPC calls that say that it has failed.
+    #[deserr(rename = "upstream_grpc")]
+    UpstreamGrpc,
 }

@@ -7,6 +7,7 @@ use tollgate_core::config::{ConfigErrors, Rejected, expected_one_of, key_path, q
 use tollgate_core::headers::HeaderName;
 use tollgate_core::problem::Kind;
 
+use crate::cors::Cors;
 use crate::document::{ABOUT_BLANK, Document};
 use crate::section::{Override, Section, Wrap};
 use crate::status;
@@ -18,6 +19,7 @@ pub struct Settings {
     type_base: Option<TypeBase>,
     language: String,
     wrap: Vec<Wrap>,
+    cors: Option<Cors>,
     default_4xx: Rule,
     default_5xx: Rule,
     /// Nothing is set for what is neither.
@@ -49,6 +51,10 @@ impl Settings {
         path: &str,
         errors: &mut ConfigErrors,
     ) -> Result<Self, Rejected> {
+        let cors = section
+            .cors
+            .map(|cors| Cors::compile(cors, &key_path(path, "cors"), errors))
+            .transpose();
         let path = key_path(path, "overrides");
         let mut verdict = Ok(());
         let mut default = |name: &str| match section.overrides.get(name) {
@@ -67,6 +73,7 @@ impl Settings {
             type_base: section.type_base,
             language: section.language.as_str().to_owned(),
             wrap: section.wrap.unwrap_or_else(|| vec![Wrap::Gateway]),
+            cors: None,
             kinds: Vec::new(),
         };
         for (name, found) in section.overrides.iter() {
@@ -94,7 +101,9 @@ impl Settings {
                 Err(error) => verdict = Err(error),
             }
         }
-        verdict.map(|()| settings)
+        verdict?;
+        settings.cors = cors?;
+        Ok(settings)
     }
 
     /// Words a problem as the operator has it. The kind's own override counts first, then that for
@@ -143,6 +152,11 @@ impl Settings {
     /// Whether such answers become problems.
     pub fn wraps(&self, wrap: Wrap) -> bool {
         self.wrap.contains(&wrap)
+    }
+
+    /// Whose scripts may read problems from another origin.
+    pub fn cors(&self) -> Option<&Cors> {
+        self.cors.as_ref()
     }
 
     fn rule(&self, kind: &Kind) -> &Rule {
@@ -494,7 +508,7 @@ mod tests {
             (
                 json!({ "wrap": ["gateways"] }),
                 "problem_details.wrap[0]: unknown value \"gateways\", did you mean \"gateway\"? \
-                 (expected one of gateway, upstream_bare_4xx, upstream_bare_5xx)",
+                 (expected one of gateway, upstream_bare_4xx, upstream_bare_5xx, upstream_grpc)",
             ),
         ] {
             assert_eq!(compile(section).unwrap_err(), expected);

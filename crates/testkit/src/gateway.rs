@@ -75,6 +75,12 @@ impl<P: Policies> Gateway<P> {
         self.chain.on_abandoned(&self.host, *paused.waiting);
     }
 
+    /// Lets the host answer a request that waits. Its stream stays open, for that answer.
+    pub fn overtake(&self, paused: Paused<P>) -> Open<P> {
+        self.host.filter_state.borrow_mut().clear();
+        Open(self.chain.on_overtaken(&self.host, *paused.waiting))
+    }
+
     /// Lets the policies do what is not for one request.
     pub fn tick(&self) -> Option<Duration> {
         self.chain.on_tick(&self.host)

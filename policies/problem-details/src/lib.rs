@@ -25,8 +25,8 @@ use tollgate_core::policy::{
 use tollgate_core::problem::{Kind, LocalReply, Problem, RenderContext};
 use tollgate_problem_format::grpc::{self, WebFormat};
 use tollgate_problem_format::{
-    CONTENT_SECURITY_POLICY, Document, MediaType, Section, Settings, Wrap, choose, from_details,
-    kinds,
+    CONTENT_SECURITY_POLICY, Document, MediaType, Section, Settings, Wrap, choose,
+    from_call_details, from_details, kinds,
 };
 
 /// The upstream has failed, and its answer is not shown.
@@ -68,7 +68,12 @@ impl Policy for ProblemDetails {
     }
 
     fn response_use(&self, (): &()) -> ResponseUse {
-        let wraps = [Wrap::Gateway, Wrap::UpstreamBare4xx, Wrap::UpstreamBare5xx];
+        let wraps = [
+            Wrap::Gateway,
+            Wrap::UpstreamBare4xx,
+            Wrap::UpstreamBare5xx,
+            Wrap::UpstreamGrpc,
+        ];
         match wraps.into_iter().any(|wrap| self.settings.wraps(wrap)) {
             true => ResponseUse::Errors,
             false => ResponseUse::None,
@@ -76,12 +81,19 @@ impl Policy for ProblemDetails {
     }
 
     fn respond<H: Host>(&self, (): &mut (), r: &mut Responding<'_, H>) {
-        if r.status < 400 || r.replacement.is_some() || is_problem(r.headers) {
+        if r.replacement.is_some() || is_problem(r.headers) {
             return;
         }
-        let problem = match r.source {
-            ResponseSource::Gateway(details) => self.of_gateway(r.status, details, r.headers),
-            ResponseSource::Upstream => self.of_upstream(r.status),
+        let problem = match (r.source, failed_call(r)) {
+            (ResponseSource::Gateway(details), Some(code)) => {
+                self.of_gateway_to_call(code, details, r.headers)
+            }
+            (ResponseSource::Upstream, Some(code)) => self.of_upstream_to_call(code),
+            (_, None) if r.status < 400 => None,
+            (ResponseSource::Gateway(details), None) => {
+                self.of_gateway(r.status, details, r.headers)
+            }
+            (ResponseSource::Upstream, None) => self.of_upstream(r.status),
         };
         r.replacement = problem.map(Box::new);
     }
@@ -123,6 +135,24 @@ impl ProblemDetails {
             .then(|| Problem::new(kind, detail).with_status(status))
     }
 
+    /// The status is the kind's own: Envoy's is not told.
+    fn of_gateway_to_call(&self, code: i32, details: &str, headers: &Headers) -> Option<Problem> {
+        let reply = from_call_details(code, details)?;
+        let message = headers.get("grpc-message").unwrap_or_default();
+        let is_written = reply.is_authored && !message.is_empty();
+        (self.settings.wraps(Wrap::Gateway) && !is_written)
+            .then(|| Problem::new(reply.kind, reply.detail))
+    }
+
+    /// What the upstream says is wrong with the call is part of its API; how it has failed itself is
+    /// not.
+    fn of_upstream_to_call(&self, code: i32) -> Option<Problem> {
+        (self.settings.wraps(Wrap::UpstreamGrpc) && grpc::is_servers_fault(code)).then(|| {
+            let detail = "The service could not answer the request.";
+            Problem::new(&UPSTREAM_FAILED, detail).with_grpc_status(code)
+        })
+    }
+
     fn write(
         &self,
         problem: &Problem,
@@ -138,7 +168,12 @@ impl ProblemDetails {
         for (name, value) in problem.extensions() {
             document.extend(*name, Cow::Borrowed(value));
         }
+        let status = document.status;
         self.settings.apply(problem.kind(), &mut document);
+        let code = match problem.grpc_status() {
+            Some(code) if document.status == status => code,
+            _ => grpc::code(document.status),
+        };
         let mut reply = LocalReply {
             status: document.status,
             headers: self.headers(problem, common),
@@ -148,12 +183,12 @@ impl ProblemDetails {
         };
         let web = context.content_type.and_then(WebFormat::of);
         if context.grpc {
-            reply.grpc_status = Some(grpc::code(document.status));
+            reply.grpc_status = Some(code);
             reply.body = document.detail.as_bytes().to_vec();
         } else if let Some(format) = web {
             reply.status = 200;
             reply.set("content-type", format.content_type());
-            reply.body = format.trailers(grpc::code(document.status), &document.detail);
+            reply.body = format.trailers(code, &document.detail);
         } else {
             let media = choose(context.accept.into_iter());
             reply.set("content-type", media.content_type());
@@ -164,6 +199,13 @@ impl ProblemDetails {
                 reply.set("content-security-policy", CONTENT_SECURITY_POLICY);
             }
             reply.body = document.render(media, self.settings.language());
+        }
+        if let Some(cors) = self.settings.cors() {
+            cors.allow(context, &mut reply.headers);
+            if cors.varies() {
+                // Also where no script asks: the answer may be kept for one that does.
+                reply.add("vary", "origin");
+            }
         }
         reply
     }
@@ -180,13 +222,19 @@ impl ProblemDetails {
             .cloned()
             .collect();
         headers.extend_from_slice(set);
-        for header in common.iter() {
-            if !headers.iter().any(|(own, _)| *own == header.name) {
-                headers.push((header.name.clone(), header.value.clone()));
-            }
-        }
+        common.append_to(&mut headers);
         headers
     }
+}
+
+/// The gRPC status code of an error that a call got in the headers, in place of messages and
+/// trailers (gRPC over HTTP2, "Trailers-Only").
+fn failed_call<H>(r: &Responding<'_, H>) -> Option<i32> {
+    const UNKNOWN: i32 = 2;
+    let code = r.headers.get_str("grpc-status");
+    let code = code.filter(|_| r.is_call && r.status < 400)?;
+    let code = code.parse().unwrap_or(UNKNOWN);
+    (code != 0).then_some(code)
 }
 
 /// Whether an answer is a problem already.

@@ -321,6 +321,175 @@ fn grpc_is_answered_in_its_own_terms() {
     );
 }
 
+/// A call by gRPC whose error is in the headers.
+fn failed(
+    section: Value,
+    content_type: &str,
+    headers: &[(&str, &str)],
+    source: &ResponseSource,
+) -> Responded {
+    let request = Request::new("POST", "/s/M").header("content-type", content_type);
+    let plugin = start(section);
+    respond(&plugin, request, 200, headers, source)
+}
+
+const UNAVAILABLE: [(&str, &str); 4] = [
+    ("content-type", "application/grpc"),
+    ("grpc-status", "14"),
+    ("grpc-message", "no healthy upstream"),
+    ("grpc-status-details-bin", "CAM="),
+];
+
+#[test]
+fn envoys_own_errors_to_calls_are_put_in_our_words() {
+    let limited = gateway("local_rate_limited");
+    let reply = replaced(failed(
+        json!({}),
+        "application/grpc",
+        &UNAVAILABLE,
+        &limited,
+    ));
+    assert_eq!(reply.grpc_status, Some(8));
+    assert_eq!(reply.body, b"Requests come faster than allowed.");
+    assert_eq!(
+        reply.details,
+        "tollgate{too-many-requests}:local_rate_limited"
+    );
+    for gone in ["grpc-status", "grpc-message", "grpc-status-details-bin"] {
+        assert_eq!(header(&reply, gone), [""; 0], "{gone}");
+    }
+    let overrides = json!({ "overrides": { "too-many-requests": { "status": 503 } } });
+    let reply = replaced(failed(
+        overrides,
+        "application/grpc",
+        &UNAVAILABLE,
+        &limited,
+    ));
+    assert_eq!(reply.grpc_status, Some(14));
+    // By gRPC-Web, where a filter behind has translated it.
+    let web = "application/grpc-web-text";
+    let reply = replaced(failed(json!({}), web, &UNAVAILABLE, &limited));
+    assert_eq!((reply.status, reply.grpc_status), (200, None));
+    assert_eq!(
+        header(&reply, "content-type"),
+        ["application/grpc-web-text+proto"]
+    );
+    // Not wanted, no error, written by somebody, no call at all.
+    let stay = |section: Value, content_type: &str, headers: &[(&str, &str)], details: &str| {
+        let responded = failed(section, content_type, headers, &gateway(details));
+        assert!(stays(&responded), "{content_type} {headers:?} {details}");
+    };
+    let grpc = "application/grpc";
+    stay(json!({ "wrap": [] }), grpc, &UNAVAILABLE, "overload");
+    stay(json!({}), grpc, &[("grpc-status", "0")], "overload");
+    stay(json!({}), grpc, &[], "direct_response");
+    stay(json!({}), grpc, &UNAVAILABLE, "ext_authz_denied");
+    stay(json!({}), "application/json", &UNAVAILABLE, "overload");
+    let bare = failed(
+        json!({}),
+        grpc,
+        &[("grpc-status", "7")],
+        &gateway("ext_authz_denied"),
+    );
+    assert_eq!(replaced(bare).body, b"Access is denied.");
+}
+
+#[test]
+fn an_upstreams_errors_to_calls_are_its_own_unless_wanted_otherwise() {
+    let call = |wrap: Value, code: &str| {
+        let headers = [("grpc-status", code), ("grpc-message", "at Main.java:7")];
+        let section = json!({ "wrap": wrap });
+        failed(
+            section,
+            "application/grpc+proto",
+            &headers,
+            &ResponseSource::Upstream,
+        )
+    };
+    let others = json!(["gateway", "upstream_bare_4xx", "upstream_bare_5xx"]);
+    assert!(stays(&call(others, "13")));
+    let wrap = json!(["upstream_grpc"]);
+    for code in ["2", "13", "14", "15"] {
+        let reply = replaced(call(wrap.clone(), code));
+        assert_eq!(reply.grpc_status, Some(code.parse().unwrap()));
+        assert_eq!(reply.body, b"The service could not answer the request.");
+        assert_eq!(reply.details, "tollgate{upstream-failed}");
+    }
+    // What is wrong with the call is for its client to know.
+    for code in ["0", "3", "5", "9", "16"] {
+        assert!(stays(&call(wrap.clone(), code)), "{code}");
+    }
+    // What is no code is an error of an unknown sort.
+    assert_eq!(replaced(call(wrap, "oops")).grpc_status, Some(2));
+}
+
+const APP: &str = "https://app.bank.example";
+
+#[test]
+fn scripts_of_other_origins_may_read_problems() {
+    let plugin = start(json!({
+        "cors": { "allow_origins": ["https://*.bank.example"], "allow_credentials": true },
+        "overrides": { "request-ambiguous": { "headers": { "x-team": "edge" } } },
+    }));
+    let from = |origin: &str| {
+        let request = Request::get("/").header("origin", origin);
+        let refused = plugin.send(request.clone().header("refuse", "1"));
+        let replaced = replaced(respond(
+            &plugin,
+            request,
+            503,
+            &[],
+            &gateway("no_healthy_upstream"),
+        ));
+        (refused, replaced)
+    };
+    let (refused, reply) = from(APP);
+    assert_eq!(refused.header("access-control-allow-origin"), Some(APP));
+    assert_eq!(
+        refused.header("access-control-expose-headers"),
+        Some("retry-after, x-team, x-request-id")
+    );
+    assert_eq!(header(&reply, "access-control-allow-origin"), [APP]);
+    assert_eq!(header(&reply, "access-control-allow-credentials"), ["true"]);
+    assert_eq!(
+        header(&reply, "access-control-expose-headers"),
+        ["x-request-id"]
+    );
+    assert_eq!(header(&reply, "vary"), ["accept, origin"]);
+    let (refused, reply) = from("https://evil.example");
+    assert_eq!(refused.header("access-control-allow-origin"), None);
+    assert_eq!(refused.header("vary"), Some("accept, origin"));
+    assert_eq!(header(&reply, "access-control-allow-origin"), [""; 0]);
+    // Repeated, it is nobody's.
+    let twice = Request::get("/")
+        .header("origin", APP)
+        .header("origin", APP);
+    let refused = plugin.send(twice.header("refuse", "1"));
+    assert_eq!(refused.header("access-control-allow-origin"), None);
+}
+
+#[test]
+fn what_a_replaced_response_allows_scripts_stays() {
+    let plugin = start(json!({
+        "cors": { "allow_origins": [APP] },
+        "wrap": ["upstream_bare_5xx"],
+    }));
+    let allowed = [
+        ("access-control-allow-origin", "https://other.example"),
+        ("access-control-expose-headers", "x-a"),
+        ("vary", "origin"),
+    ];
+    let request = Request::get("/").header("origin", APP);
+    let responded = respond(&plugin, request, 500, &allowed, &ResponseSource::Upstream);
+    let reply = replaced(responded);
+    assert_eq!(
+        header(&reply, "access-control-allow-origin"),
+        ["https://other.example"]
+    );
+    assert_eq!(header(&reply, "access-control-expose-headers"), ["x-a"]);
+    assert_eq!(header(&reply, "vary"), ["accept, origin", "origin"]);
+}
+
 #[test]
 fn kinds_of_all_policies_can_be_worded_and_no_others() {
     let plugin = Plugin::start(&json!({

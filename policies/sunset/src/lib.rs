@@ -16,9 +16,9 @@ pub mod problems;
 
 use std::cell::RefCell;
 
-use hashbrown::HashMap;
+use hashbrown::{HashMap, HashSet};
 use serde_json::json;
-use tollgate_core::config::Rejected;
+use tollgate_core::config::{Rejected, key_path, nearest, quote};
 use tollgate_core::host::{CounterId, Host};
 use tollgate_core::limit_headers::whole_seconds;
 use tollgate_core::policy::{
@@ -79,6 +79,7 @@ impl Policy for Sunset {
             return Err(cx.errors.add(Self::SECTION, message));
         }
         let lives = LifecycleTable::compile(&section, Self::SECTION, cx.apis, cx.errors);
+        check_grace(&section, cx);
         cx.errors.none_since(before).map(|()| Sunset {
             lives,
             calls: RefCell::default(),
@@ -145,6 +146,32 @@ impl Policy for Sunset {
         r.prepared.remove("link");
         if let Some(links) = missing {
             r.prepared.join("link", links);
+        }
+    }
+}
+
+/// Refuses grace for consumers that the document does not have, where it has any.
+fn check_grace(section: &[VersionConfig], cx: &mut Compile<'_>) {
+    let Some(consumers) = &cx.consumers else {
+        return;
+    };
+    let known: HashSet<&str> = consumers.iter().map(String::as_str).collect();
+    for (index, version) in section.iter().enumerate() {
+        for (name, _) in &version.grace.0 {
+            let name = name.as_str();
+            if known.contains(name) {
+                continue;
+            }
+            let hint = match nearest(name, consumers.iter().map(String::as_str)) {
+                Some(near) => format!("did you mean {}?", quote(near)),
+                None => "expected the id of one, or nothing".to_owned(),
+            };
+            let path = key_path(&format!("{}[{index}].grace", Sunset::SECTION), name);
+            let message = format!(
+                "usage_plan.consumers has no consumer {}, {hint}",
+                quote(name)
+            );
+            cx.errors.add(path, message);
         }
     }
 }

@@ -230,3 +230,44 @@ fn mistakes_are_reported_with_their_paths() {
         "sunset: the list is empty: add a version"
     );
 }
+
+#[test]
+fn grace_is_for_consumers_that_there_are() {
+    let consumers = |ids: &[&str]| {
+        let consumers: Vec<Value> = ids
+            .iter()
+            .map(|id| json!({ "id": id, "plan": "gold" }))
+            .collect();
+        json!({ "plans": { "gold": {} }, "consumers": consumers })
+    };
+    let read = |usage_plan: Option<Value>| {
+        let mut config = json!({
+            "apis": [{ "name": "a", "match": [{ "path": "/**" }] }],
+            "sunset": [{
+                "api": "a",
+                "sunset": "2027-03-15T00:00:00Z",
+                "grace": { "acme": "2027-06-30T00:00:00Z", "beta": "2027-06-30T00:00:00Z" },
+            }],
+        });
+        if let Some(usage_plan) = usage_plan {
+            config["usage_plan"] = usage_plan;
+        }
+        Plugin::start(&config)
+            .err()
+            .map(|errors| errors.to_string())
+    };
+    let error = read(Some(consumers(&["acne", "beta"]))).unwrap();
+    assert!(
+        error.contains(
+            "sunset[0].grace.acme: usage_plan.consumers has no consumer \"acme\", did you mean \
+             \"acne\"?"
+        ),
+        "{error}"
+    );
+    assert!(!error.contains("grace.beta"), "{error}");
+    let error = read(Some(consumers(&["someone", "beta"]))).unwrap();
+    assert!(error.contains("no consumer \"acme\", expected the id of one"));
+    assert_eq!(read(Some(consumers(&["acme", "beta"]))), None);
+    // Nothing tells who there is.
+    assert_eq!(read(None), None);
+}

@@ -36,6 +36,11 @@ pub(crate) fn compile(
         providers: Vec::new(),
         mode: config.mode,
     });
+    let ids = config.consumers.iter();
+    cx.consumers = Some(
+        ids.map(|consumer| consumer.id.as_str().to_owned())
+            .collect(),
+    );
     let records = Records::new(&config);
     let names = PlanNames::new(&config.plans);
     let store = config

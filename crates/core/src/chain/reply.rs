@@ -1,7 +1,7 @@
 //! What an answer takes from the request and from the response whose place it takes.
 
 use crate::headers::{HeaderName, Headers};
-use crate::policy::ResponseSource;
+use crate::policy::{ResponseHeaders, ResponseSource};
 use crate::problem::LocalReply;
 
 /// What the rendering of a refusal has to know of who asked.
@@ -12,6 +12,8 @@ pub(super) struct Client {
     pub(super) accept: Option<Vec<u8>>,
     pub(super) grpc: bool,
     pub(super) content_type: Option<Vec<u8>>,
+    /// The `origin`, where there is one.
+    pub(super) origin: Option<Vec<u8>>,
 }
 
 impl Client {
@@ -27,22 +29,46 @@ impl Client {
             },
             grpc: is_grpc(request),
             content_type: request.get("content-type").map(<[u8]>::to_vec),
+            origin: only(request, "origin").map(<[u8]>::to_vec),
         }
+    }
+
+    /// Whether it calls by gRPC or gRPC-Web.
+    pub(super) fn is_call(&self) -> bool {
+        self.grpc || self.content_type.as_deref().is_some_and(is_grpc_web)
     }
 }
 
+/// The value of a header that must not be repeated.
+fn only<'a>(request: &'a Headers, name: &str) -> Option<&'a [u8]> {
+    let mut values = request.get_all(name);
+    let value = values.next();
+    value.filter(|_| values.next().is_none())
+}
+
 /// Hands on what a response that is replaced says beside its body: challenges, cookies, what other
-/// filters have added. What the new answer has of its own goes first.
-pub(super) fn keep_headers(headers: &Headers, source: &ResponseSource, reply: &mut LocalReply) {
-    let own: Vec<HeaderName> = reply.headers.iter().map(|(name, _)| name.clone()).collect();
+/// filters have added. What the new answer has of its own goes first, except in lists: there both
+/// have their part, as where the response is not replaced.
+pub(super) fn keep_headers(
+    headers: &Headers,
+    source: &ResponseSource,
+    prepared: &ResponseHeaders,
+    reply: &mut LocalReply,
+) {
+    let joins = |(name, value): &&(HeaderName, String)| {
+        LISTS.contains(&name.as_ref())
+            || prepared
+                .iter()
+                .any(|header| header.joins && header.name == *name && header.value == *value)
+    };
+    let own = reply.headers.iter().filter(|header| !joins(header));
+    let own: Vec<HeaderName> = own.map(|(name, _)| name.clone()).collect();
     for (name, value) in headers.iter() {
         let (Ok(name), Ok(value)) = (std::str::from_utf8(name), std::str::from_utf8(value)) else {
             continue;
         };
         let is_own = own.iter().any(|known| known == name);
         let of_gateway = *source != ResponseSource::Upstream;
-        // A list has a part of each.
-        let is_own = is_own && name != "vary";
         let is_left = is_own || is_of_body(name) || (of_gateway && name == "server");
         if !is_left {
             let name = HeaderName::Owned(name.to_owned());
@@ -51,9 +77,12 @@ pub(super) fn keep_headers(headers: &Headers, source: &ResponseSource, reply: &m
     }
 }
 
+/// Headers of every answer that are lists.
+const LISTS: [&str; 2] = ["access-control-expose-headers", "vary"];
+
 /// Whether a header is about the body or the connection, so that another body has another one.
 fn is_of_body(name: &str) -> bool {
-    const EXACT: [&str; 16] = [
+    const EXACT: [&str; 17] = [
         "accept-ranges",
         "age",
         "cache-control",
@@ -64,6 +93,7 @@ fn is_of_body(name: &str) -> bool {
         "expires",
         "grpc-message",
         "grpc-status",
+        "grpc-status-details-bin",
         "keep-alive",
         "last-modified",
         "repr-digest",
@@ -88,4 +118,12 @@ fn is_grpc(request: &Headers) -> bool {
         .get("content-type")
         .and_then(|value| value.strip_prefix(b"application/grpc"))
         .is_some_and(|rest| matches!(rest.first(), None | Some(b'+')))
+}
+
+/// Whether a content type is one of gRPC-Web: `application/grpc-web` or `application/grpc-web-text`,
+/// alone, with a format or with parameters.
+fn is_grpc_web(content_type: &[u8]) -> bool {
+    const START: &[u8] = b"application/grpc-web";
+    let start = content_type.get(..START.len());
+    start.is_some_and(|start| start.eq_ignore_ascii_case(START))
 }

@@ -112,6 +112,39 @@ fn a_narrower_version_goes_first() {
 }
 
 #[test]
+fn the_version_that_a_client_prefers_counts() {
+    let (table, apis) = read(
+        r#"[{"api": "v1", "version": [{"media_type": "a/v1"}, {"header": "v", "value": "1"}],
+             "sunset": "2027-01-01T00:00:00Z"},
+            {"api": "v1", "version": {"media_type": "a/v2"}}]"#,
+    );
+    let table = table.unwrap();
+    let api = apis.id("v1").unwrap();
+    for (headers, expected) in [
+        (&[("accept", "a/v1")][..], Some(0)),
+        (&[("accept", "a/v2, a/v1")], Some(1)),
+        (&[("accept", "a/v1;q=0.5, a/v2")], Some(1)),
+        (&[("accept", "a/v1;q=0.5, a/v2;q=0.4")], Some(0)),
+        (&[("accept", "a/v1;q=0.5, a/v3")], Some(0)),
+        (&[("accept", "*/*")], None),
+        // What is named elsewhere counts as well.
+        (&[("accept", "a/v2"), ("v", "1")], Some(0)),
+        (&[("accept", "a/v2"), ("content-type", "a/v1")], Some(0)),
+        (&[("accept", "a/v1"), ("content-type", "a/v2")], Some(0)),
+    ] {
+        let headers = Headers::from_pairs(headers.iter().copied());
+        assert_eq!(
+            table.find_place(api, &headers, None),
+            expected,
+            "{headers:?}"
+        );
+    }
+    // One that lives on has no date to tell.
+    let life = table.get(1).unwrap();
+    assert!(life.deprecation().is_none() && life.sunset(None).is_none());
+}
+
+#[test]
 fn what_makes_no_sense_is_refused_with_a_cure() {
     for (fields, expected) in [
         (r#""sunset": "2027-03-15T00:00:00Z""#.to_owned(), "sunset[0]: the field \"api\" is missing, add it, or \"apis\""),
