@@ -26,7 +26,7 @@ const IN_EVERY_PLUGIN: &str = "access";
 
 #[test]
 fn every_policy_has_all_that_belongs_to_it() {
-    let full = read("filters/tollgate/src/lib.rs");
+    let full = read("crates/plugins/src/lib.rs");
     let readme = read("README.md");
     let index = read("docs/README.md");
     let mut missing = Vec::new();
@@ -50,7 +50,7 @@ fn every_policy_has_all_that_belongs_to_it() {
                 repository().join(format!("docs/{policy}.md")).is_file(),
             ),
             (
-                "a place in filters/tollgate".to_owned(),
+                "a place in crates/plugins".to_owned(),
                 full.contains(&format!("tollgate_{section}::")),
             ),
             (

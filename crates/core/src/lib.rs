@@ -16,6 +16,7 @@ pub mod lookup;
 pub mod name;
 pub mod network;
 pub mod places;
+pub mod plugin;
 pub mod policy;
 pub mod problem;
 mod response;

@@ -18,15 +18,26 @@ pub mod internal {
     pub use proxy_wasm;
     pub use tollgate_core::chain;
     pub use tollgate_core::chain::Policies;
+    pub use tollgate_core::plugin::{Bare, Plugin};
 }
 
-/// Makes the crate a proxy-wasm plugin that holds the given policies, in this order:
-/// `tollgate_host::plugin!("usage-plan.wasm": UsagePlan);`. Use it in a leaf crate of type
+/// Makes the crate a proxy-wasm plugin: `tollgate_host::plugin!(tollgate_plugins::UsagePlan);`, or
+/// one that holds the given policies, in this order:
+/// `tollgate_host::plugin!("usage-plan.wasm": UsagePlan, Access);`. Use it in a leaf crate of type
 /// `cdylib`, once: the entry points it defines have fixed names.
 #[macro_export]
 macro_rules! plugin {
     ($name:literal: $($policy:ty),+ $(,)?) => {
-        type Policies = $crate::internal::chain!($($policy),+);
+        $crate::plugin!(@ $name, $crate::internal::chain!($($policy),+));
+    };
+    ($plugin:path) => {
+        $crate::plugin!(
+            @ <$plugin as $crate::internal::Plugin>::FILE,
+            <$plugin as $crate::internal::Plugin>::Policies<$crate::internal::Bare>
+        );
+    };
+    (@ $name:expr, $policies:ty) => {
+        type Policies = $policies;
 
         #[allow(missing_docs, reason = "the SDK's macro defines the entry point without any")]
         mod entry_point {

@@ -1,3 +1,3 @@
 //! `jwt-authz.wasm`: signed tokens, and what they must grant.
 
-tollgate_host::plugin!("jwt-authz.wasm": tollgate_jwt_authz::JwtAuthz, tollgate_access::Access);
+tollgate_host::plugin!(tollgate_plugins::JwtAuthz);

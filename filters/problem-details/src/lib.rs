@@ -1,3 +1,3 @@
 //! `problem-details.wasm`: errors as problem details.
 
-tollgate_host::plugin!("problem-details.wasm": tollgate_problem_details::ProblemDetails);
+tollgate_host::plugin!(tollgate_plugins::ProblemDetails);

@@ -1,3 +1,3 @@
 //! `request-id.wasm`: request ids and trace context.
 
-tollgate_host::plugin!("request-id.wasm": tollgate_request_id::RequestId);
+tollgate_host::plugin!(tollgate_plugins::RequestId);

@@ -1,3 +1,3 @@
 //! `sunset.wasm`: the life of API versions.
 
-tollgate_host::plugin!("sunset.wasm": tollgate_sunset::Sunset);
+tollgate_host::plugin!(tollgate_plugins::Sunset);
