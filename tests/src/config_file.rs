@@ -61,19 +61,23 @@ impl ConfigFile {
 
     /// Makes all clusters lead to one server, which speaks plain HTTP.
     pub fn clusters_at(mut self, server: SocketAddr) -> Self {
-        let clusters = self.0["static_resources"]["clusters"].as_array_mut();
-        for cluster in clusters.into_iter().flatten() {
-            cluster["type"] = "STATIC".into();
-            visit(&mut cluster["load_assignment"], &mut |object| {
-                if let Some(endpoint) = object.get_mut("endpoint") {
-                    endpoint["address"] = socket_address(server);
-                }
-            });
-            if let Some(cluster) = cluster.as_object_mut() {
-                cluster.remove("transport_socket");
-            }
+        for cluster in self.clusters() {
+            lead_to(cluster, &[server]);
         }
         self
+    }
+
+    /// Makes the cluster of this name lead to these servers, which speak plain HTTP.
+    pub fn cluster_at(mut self, name: &str, servers: &[SocketAddr]) -> Self {
+        for cluster in self.clusters().filter(|cluster| cluster["name"] == name) {
+            lead_to(cluster, servers);
+        }
+        self
+    }
+
+    fn clusters(&mut self) -> impl Iterator<Item = &mut Value> {
+        let clusters = self.0["static_resources"]["clusters"].as_array_mut();
+        clusters.into_iter().flatten()
     }
 
     /// Puts a test's certificates in the place of all certificate files.
@@ -97,6 +101,18 @@ impl ConfigFile {
     /// [`EnvoyBuilder::bootstrap`](crate::EnvoyBuilder::bootstrap).
     pub fn into_value(self) -> Value {
         self.0
+    }
+}
+
+fn lead_to(cluster: &mut Value, servers: &[SocketAddr]) {
+    let endpoints: Vec<Value> = servers
+        .iter()
+        .map(|server| json!({ "endpoint": { "address": socket_address(*server) } }))
+        .collect();
+    cluster["type"] = "STATIC".into();
+    cluster["load_assignment"]["endpoints"] = json!([{ "lb_endpoints": endpoints }]);
+    if let Some(cluster) = cluster.as_object_mut() {
+        cluster.remove("transport_socket");
     }
 }
 
@@ -180,6 +196,18 @@ static_resources:
         assert_eq!(cluster["type"], "STATIC");
         assert_eq!(cluster.get("transport_socket"), None);
         assert!(cluster.to_string().contains("\"port_value\":99"), "{text}");
+    }
+
+    #[test]
+    fn one_cluster_leads_to_several_servers() {
+        let servers = [([127, 0, 0, 1], 98).into(), ([127, 0, 0, 1], 99).into()];
+        let config = ConfigFile::parse(YAML).unwrap();
+        let untouched = config.clone().cluster_at("other", &servers);
+        assert_eq!(untouched.into_value(), config.clone().into_value());
+        let config = config.cluster_at("api", &servers).into_value();
+        let endpoints = &config["static_resources"]["clusters"][0]["load_assignment"]["endpoints"];
+        assert_eq!(endpoints.as_array().unwrap().len(), 1);
+        assert_eq!(endpoints[0]["lb_endpoints"].as_array().unwrap().len(), 2);
     }
 
     #[test]
