@@ -1,6 +1,8 @@
 # Every task a person runs; `make` lists them. Each does its own set-up.
 #
 #   ONCE=1            `make demo` ends after its walk instead of serving on
+#   BENCH=quick       `make bench` runs shortly, TABLES="filters refused" only some of it
+#   DOCS=1            `make bench` and `make instructions` write what they measure into docs/
 #   ENVOY_BIN         use this Envoy and fetch none
 #   CARGO_TARGET_DIR  where cargo builds, else target/
 
@@ -21,8 +23,8 @@ export PATH := $(PATH):$(HOME)/.cargo/bin
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help demo test unit wasm-test e2e build dist test-plugins envoy fmt lint lint-each deny \
-	setup clean
+.PHONY: help demo test unit wasm-test e2e build dist test-plugins envoy bench microbench \
+	instructions fmt lint lint-each deny setup clean
 
 say = @printf '\n==> %s\n'
 
@@ -87,6 +89,23 @@ test-plugins: setup
 
 envoy: setup ## Fetch the Envoy that the demo and the tests run, and print its path
 	@tools/fetch-envoy
+
+# The empty plugin is measured as it is built, and packaged as the others are.
+bench: envoy dist test-plugins ## Measure CPU against alternatives (BENCH=quick, DOCS=1 for docs/)
+	$(say) 'Measuring'
+	@cargo run -q -p tollgate-dist -- "$$CARGO_TARGET_DIR/wasm32-wasip1/release" \
+		"$$CARGO_TARGET_DIR/bench/plugins" empty
+	@$(with_envoy) exec cargo run --profile tool -p tollgate-bench -- \
+		$(if $(filter quick,$(BENCH)),--quick) $(if $(filter 1,$(DOCS)),--docs) $(TABLES)
+
+microbench: setup ## Run the micro-benchmarks of the pure crates
+	cargo bench -p tollgate-micro
+
+# BLESS=1 keeps what is measured, DOCS=1 puts it into docs/.
+instructions: setup ## Check the instructions per request against bench/instructions/baseline.json
+	$(say) 'Counting instructions'
+	@cargo run --profile profiling -p tollgate-instructions -- \
+		$(if $(filter 1,$(DOCS)),docs,$(if $(filter 1,$(BLESS)),bless,check))
 
 fmt: setup ## Format the code
 	cargo fmt --all

@@ -1,0 +1,195 @@
+//! Configurations in turn, round after round.
+
+use serde::Serialize;
+use tollgate_tests::Envoy;
+
+use crate::configuration::Configuration;
+use crate::cpu;
+use crate::h2load::{self, Load};
+use crate::helper::Helper;
+
+/// What is the same for every table.
+pub(crate) struct Bench {
+    pub(crate) effort: Effort,
+    pub(crate) upstream: Helper,
+    pub(crate) ext_authz: Helper,
+}
+
+/// How long it is measured.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub(crate) struct Effort {
+    pub(crate) rounds: usize,
+    /// Requests to each configuration in each round.
+    pub(crate) requests: u64,
+    /// Requests before the first round, which are not counted.
+    pub(crate) warm_up: u64,
+}
+
+impl Effort {
+    pub(crate) const FULL: Effort = Effort {
+        rounds: 5,
+        requests: 20_000,
+        warm_up: 2_000,
+    };
+
+    pub(crate) const QUICK: Effort = Effort {
+        rounds: 2,
+        requests: 2_000,
+        warm_up: 500,
+    };
+
+    /// The number of requests of a load.
+    pub(crate) fn requests_of(self, load: &Load) -> u64 {
+        ((self.requests as f64 * load.share) as u64).max(16)
+    }
+}
+
+/// One row to be.
+pub(crate) struct Case {
+    pub(crate) name: String,
+    pub(crate) configuration: Configuration,
+    pub(crate) load: Load,
+}
+
+impl Case {
+    pub(crate) fn new(configuration: Configuration, load: &Load) -> Self {
+        Case {
+            name: configuration.name(),
+            configuration,
+            load: load.clone(),
+        }
+    }
+
+    pub(crate) fn named(mut self, name: impl Into<String>) -> Self {
+        self.name = name.into();
+        self
+    }
+}
+
+/// What was measured of one case, one value for each round.
+#[derive(Clone, Debug, Serialize)]
+pub(crate) struct Row {
+    pub(crate) name: String,
+    /// CPU of the Envoy process per request, in µs.
+    pub(crate) cpu_us: Vec<f64>,
+    /// CPU of the authorisation service per request, in µs.
+    pub(crate) service_us: Vec<f64>,
+    pub(crate) per_second: Vec<f64>,
+    /// CPU per request above that of the first row in the same round, in µs.
+    pub(crate) added_us: Vec<f64>,
+}
+
+impl Bench {
+    /// What Envoy calls itself: `5c49d7…/1.40.0/Clean/RELEASE/BoringSSL`.
+    pub(crate) async fn envoy_version(&self) -> Result<String, String> {
+        let (upstream, authz) = (self.upstream.address, self.ext_authz.address);
+        let envoy = Configuration::NoFilter.start(upstream, authz, 1).await?;
+        let info: serde_json::Value = serde_json::from_str(&envoy.admin_get("/server_info").await)
+            .map_err(|error| error.to_string())?;
+        let version = info["version"].as_str().unwrap_or_default();
+        let number = version.split('/').nth(1).unwrap_or(version);
+        Ok(number.to_owned())
+    }
+
+    /// Measures cases, each on an Envoy of its own, all started before the first round. The first
+    /// one is what the others are compared with.
+    pub(crate) async fn measure(&self, cases: &[Case], workers: u32) -> Result<Vec<Row>, String> {
+        let mut envoys = Vec::new();
+        for case in cases {
+            let (upstream, authz) = (self.upstream.address, self.ext_authz.address);
+            let envoy = case.configuration.start(upstream, authz, workers).await?;
+            h2load::run(&case.load, envoy.address(), self.warm_up(&case.load))
+                .await
+                .map_err(|error| format!("{}: {error}\n{}", case.name, envoy.log()))?;
+            envoys.push(envoy);
+        }
+        let mut rows: Vec<Row> = cases.iter().map(|case| Row::new(&case.name)).collect();
+        for round in 1..=self.effort.rounds {
+            eprintln!("round {round} of {}", self.effort.rounds);
+            let mut base = None;
+            for ((case, envoy), row) in cases.iter().zip(&envoys).zip(&mut rows) {
+                let sample = self.sample(case, envoy).await?;
+                let base = *base.get_or_insert(sample.cpu_us);
+                row.cpu_us.push(sample.cpu_us);
+                row.service_us.push(sample.service_us);
+                row.per_second.push(sample.per_second);
+                row.added_us.push(sample.cpu_us - base);
+            }
+        }
+        Ok(rows)
+    }
+
+    /// As many requests as warm a configuration up. One that asks for each target once is not
+    /// warmed up with those.
+    fn warm_up(&self, load: &Load) -> u64 {
+        ((self.effort.warm_up as f64 * load.share) as u64).max(16)
+    }
+
+    async fn sample(&self, case: &Case, envoy: &Envoy) -> Result<Sample, String> {
+        let requests = self.effort.requests_of(&case.load);
+        let read = || {
+            let envoy = cpu::used_us(envoy.pid())?;
+            Ok::<_, String>((envoy, cpu::used_us(self.ext_authz.pid())?))
+        };
+        let before = read()?;
+        let run = h2load::run(&case.load, envoy.address(), requests)
+            .await
+            .map_err(|error| format!("{}: {error}\n{}", case.name, envoy.log()))?;
+        let after = read()?;
+        Ok(Sample {
+            cpu_us: (after.0 - before.0) / requests as f64,
+            service_us: (after.1 - before.1) / requests as f64,
+            per_second: run.per_second,
+        })
+    }
+}
+
+struct Sample {
+    cpu_us: f64,
+    service_us: f64,
+    per_second: f64,
+}
+
+impl Row {
+    fn new(name: &str) -> Self {
+        Row {
+            name: name.to_owned(),
+            cpu_us: Vec::new(),
+            service_us: Vec::new(),
+            per_second: Vec::new(),
+            added_us: Vec::new(),
+        }
+    }
+}
+
+/// The middle value; the mean of the two in the middle where there are two.
+pub(crate) fn median(values: &[f64]) -> f64 {
+    let mut sorted = values.to_vec();
+    sorted.sort_by(f64::total_cmp);
+    let middle = sorted.len() / 2;
+    match sorted.len() % 2 {
+        _ if sorted.is_empty() => f64::NAN,
+        0 => f64::midpoint(sorted[middle - 1], sorted[middle]),
+        _ => sorted[middle],
+    }
+}
+
+/// The least and the greatest value.
+pub(crate) fn range(values: &[f64]) -> (f64, f64) {
+    let least = values.iter().copied().fold(f64::INFINITY, f64::min);
+    let greatest = values.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+    (least, greatest)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_median_is_the_middle_value() {
+        assert_eq!(median(&[3.0, 1.0, 2.0]), 2.0);
+        assert_eq!(median(&[4.0, 1.0, 2.0, 3.0]), 2.5);
+        assert!(median(&[]).is_nan());
+        assert_eq!(range(&[3.0, 1.0, 2.0]), (1.0, 3.0));
+    }
+}

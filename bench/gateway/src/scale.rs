@@ -1,0 +1,65 @@
+//! What large documents cost: time and memory to load them, and the time of a request.
+
+use serde::Serialize;
+use tollgate_instructions::document::headers;
+
+use crate::configuration::Configuration;
+use crate::cpu;
+use crate::h2load::Load;
+use crate::measure::{Bench, Case, Row};
+
+/// A document of some size.
+#[derive(Debug, Serialize)]
+pub(crate) struct Size {
+    pub(crate) row: Row,
+    /// CPU that one more worker costs Envoy until it serves, in ms: a VM, and the document read.
+    pub(crate) load_ms: f64,
+    /// RAM that one more worker takes, in MiB.
+    pub(crate) worker_mib: f64,
+}
+
+const CONFIGURATIONS: [Configuration; 10] = [
+    Configuration::NoFilter,
+    Configuration::Keys(1),
+    Configuration::Keys(100),
+    Configuration::Keys(10_000),
+    Configuration::Keys(100_000),
+    Configuration::Apis(10),
+    Configuration::Apis(1_000),
+    Configuration::Limits(1),
+    Configuration::Limits(10),
+    Configuration::Limits(50),
+];
+
+pub(crate) async fn measure(bench: &Bench) -> Result<Vec<Size>, String> {
+    let load = Load::get(headers(&crate::tables::token(0), 8));
+    let cases = CONFIGURATIONS.map(|configuration| Case::new(configuration, &load));
+    let rows = bench.measure(&cases, 1).await?;
+    let mut sizes = Vec::new();
+    for (configuration, row) in CONFIGURATIONS.into_iter().zip(rows) {
+        let few = started(bench, configuration, FEW).await?;
+        let many = started(bench, configuration, MANY).await?;
+        let workers = f64::from(MANY - FEW);
+        sizes.push(Size {
+            row,
+            load_ms: (many.0 - few.0) / 1000.0 / workers,
+            worker_mib: (many.1 - few.1) / 1024.0 / workers,
+        });
+    }
+    Ok(sizes)
+}
+
+const FEW: u32 = 1;
+const MANY: u32 = 3;
+
+/// CPU in µs and RAM in KiB of an Envoy that has just started.
+async fn started(
+    bench: &Bench,
+    configuration: Configuration,
+    workers: u32,
+) -> Result<(f64, f64), String> {
+    let (upstream, authz) = (bench.upstream.address, bench.ext_authz.address);
+    let envoy = configuration.start(upstream, authz, workers).await?;
+    let pid = envoy.pid();
+    Ok((cpu::used_us(pid)?, cpu::resident_kib(pid)? as f64))
+}

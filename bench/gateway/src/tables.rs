@@ -1,0 +1,272 @@
+//! The tables: which configurations meet which load.
+
+use std::path::{Path, PathBuf};
+
+use serde::Serialize;
+use tollgate_instructions::document::{KEY_ID, PATH, Policy, claims, headers};
+use tollgate_tests::{Algorithm, SigningKey, unix_time};
+
+use crate::configuration::Configuration;
+use crate::h2load::{Load, Protocol, Status, Target};
+use crate::measure::{Bench, Case, Row};
+use crate::{scale, upstream};
+
+pub(crate) const NAMES: [&str; 8] = [
+    "filters",
+    "http2",
+    "workers",
+    "headers",
+    "bodies",
+    "new-tokens",
+    "refused",
+    "scale",
+];
+
+/// A table as it was measured.
+#[derive(Debug, Serialize)]
+pub(crate) struct Table {
+    pub(crate) name: &'static str,
+    pub(crate) title: &'static str,
+    /// What was sent.
+    pub(crate) load: String,
+    pub(crate) content: Content,
+}
+
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Content {
+    /// CPU per request, and what is added to the first row's.
+    Added(Vec<Row>),
+    /// CPU per request, in proportion to that of the first row.
+    Total(Vec<Row>),
+    /// Requests per second, in proportion to that of the first row of each group.
+    Throughput(Vec<Vec<Row>>),
+    Scale(Vec<scale::Size>),
+}
+
+/// The rows of the native chain, which others are compared with.
+pub(crate) fn native_chain(cached: bool) -> String {
+    Configuration::NativeChain { cached }.name()
+}
+
+pub(crate) async fn measure(name: &'static str, bench: &Bench) -> Result<Table, String> {
+    eprintln!("table {name}");
+    match name {
+        "filters" => filters(bench).await,
+        "http2" => {
+            let mut load = warm(8);
+            load.protocol = Protocol::Http2;
+            let title = "HTTP/2";
+            let sent = "As above, over 4 connections of HTTP/2 with 4 streams each.";
+            chains(bench, name, (title, sent), &load, 1).await
+        }
+        "workers" => {
+            let title = "Two workers";
+            let sent = "As above, HTTP/1.1, to an Envoy with two workers.";
+            chains(bench, name, (title, sent), &warm(8), 2).await
+        }
+        "headers" => {
+            let title = "40 headers";
+            let sent =
+                "As above, HTTP/1.1, one worker, with 40 headers in each request instead of 8.";
+            chains(bench, name, (title, sent), &warm(40), 1).await
+        }
+        "bodies" => bodies(bench).await,
+        "new-tokens" => new_tokens(bench).await,
+        "refused" => refused(bench).await,
+        _ => scale(bench).await,
+    }
+}
+
+/// Requests with an API key and always the same token.
+fn warm(count: usize) -> Load {
+    Load::get(headers(&token(0), count))
+}
+
+pub(crate) fn token(number: u64) -> String {
+    let issued = u64::try_from(unix_time()).expect("a clock that is set");
+    // rsa-1.pem, whose public half the documents have.
+    SigningKey::new(Algorithm::RS256).token(KEY_ID, claims(number, issued))
+}
+
+async fn filters(bench: &Bench) -> Result<Table, String> {
+    let load = warm(8);
+    let mut configurations = vec![
+        Configuration::NoFilter,
+        Configuration::EmptyAll,
+        Configuration::EmptyUsed,
+    ];
+    configurations.extend(Policy::ALL.map(Configuration::Alone));
+    configurations.extend([
+        Configuration::Full,
+        Configuration::InARow,
+        Configuration::JwtAuthn { cached: false },
+        Configuration::JwtAuthn { cached: true },
+        Configuration::ApiKeyAuth,
+        Configuration::LocalRatelimit,
+        Configuration::NativeChain { cached: false },
+        Configuration::NativeChain { cached: true },
+        Configuration::KeysOnly,
+        Configuration::Lua,
+        Configuration::ExtAuthz,
+    ]);
+    let cases: Vec<Case> = configurations
+        .into_iter()
+        .map(|configuration| Case::new(configuration, &load))
+        .collect();
+    Ok(Table {
+        name: "filters",
+        title: "Filters",
+        load: "GET with 8 headers, among them an API key and a token (RS256) seen before, over 16 \
+               connections of HTTP/1.1, to an Envoy with one worker."
+            .to_owned(),
+        content: Content::Added(bench.measure(&cases, 1).await?),
+    })
+}
+
+async fn chains(
+    bench: &Bench,
+    name: &'static str,
+    (title, sent): (&'static str, &str),
+    load: &Load,
+    workers: u32,
+) -> Result<Table, String> {
+    let cases = [
+        Configuration::NoFilter,
+        Configuration::EmptyUsed,
+        Configuration::Full,
+        Configuration::NativeChain { cached: false },
+        Configuration::NativeChain { cached: true },
+    ]
+    .map(|configuration| Case::new(configuration, load));
+    Ok(Table {
+        name,
+        title,
+        load: sent.to_owned(),
+        content: Content::Added(bench.measure(&cases, workers).await?),
+    })
+}
+
+async fn bodies(bench: &Bench) -> Result<Table, String> {
+    let folder = tempfile::tempdir().map_err(|error| error.to_string())?;
+    let mut groups = Vec::new();
+    for (size, name, query, share) in [
+        (upstream::SMALL, "1 KiB", upstream::ASK_SMALL, 1.0),
+        (upstream::LARGE, "1 MiB", upstream::ASK_LARGE, 0.05),
+    ] {
+        let file = body_file(folder.path(), size)?;
+        let mut up = warm(8);
+        up.body = Some(file);
+        up.share = share;
+        let mut down = warm(8);
+        down.target = Target::Path(format!("{PATH}&{query}"));
+        down.share = share;
+        for (load, way) in [(up, "request"), (down, "response")] {
+            let cases = [
+                Configuration::NoFilter,
+                Configuration::EmptyAll,
+                Configuration::Full,
+            ]
+            .map(|configuration| {
+                let of = configuration.name();
+                Case::new(configuration, &load).named(format!("{way} of {name}: {of}"))
+            });
+            groups.push(bench.measure(&cases, 1).await?);
+        }
+    }
+    Ok(Table {
+        name: "bodies",
+        title: "Bodies",
+        load: "As in the first table, with bodies.".to_owned(),
+        content: Content::Throughput(groups),
+    })
+}
+
+fn body_file(folder: &Path, size: usize) -> Result<PathBuf, String> {
+    let path = folder.join(size.to_string());
+    std::fs::write(&path, vec![b'x'; size]).map_err(|error| error.to_string())?;
+    Ok(path)
+}
+
+/// What part of the usual number of requests is sent with tokens that were never seen: each has to
+/// be signed first.
+const NEW_TOKENS: f64 = 0.2;
+
+async fn new_tokens(bench: &Bench) -> Result<Table, String> {
+    let mut load = warm(8);
+    load.headers.retain(|(name, _)| name != "authorization");
+    load.protocol = Protocol::Http2Single;
+    load.share = NEW_TOKENS;
+    let count = bench.effort.requests_of(&load);
+    let tokens = (0..count).map(|number| format!("{PATH}&token={}", token(number)));
+    load.target = Target::Each(tokens.collect());
+    let cases = [
+        Configuration::NoFilter,
+        Configuration::JwtQuery,
+        Configuration::FullQuery,
+        Configuration::JwtAuthn { cached: false },
+        Configuration::NativeChain { cached: false },
+    ]
+    .map(|configuration| Case::new(configuration, &load));
+    Ok(Table {
+        name: "new-tokens",
+        title: "Tokens never seen before",
+        load: format!(
+            "{count} tokens in turn, in the query, since h2load sends the same headers in every \
+             request; over one connection of HTTP/2 with 16 streams. They are more than any \
+             cache holds, so that each is new in every round."
+        ),
+        content: Content::Added(bench.measure(&cases, 1).await?),
+    })
+}
+
+async fn refused(bench: &Bench) -> Result<Table, String> {
+    let admitted = warm(8);
+    let mut missing = admitted.clone();
+    missing
+        .headers
+        .retain(|(name, _)| name != "authorization" && name != "x-api-key");
+    missing.expected = Status::ClientError;
+    let mut spent = admitted.clone();
+    spent.expected = Status::ClientError;
+    let native = Configuration::NativeChain { cached: true };
+    let cases = [
+        Case::new(Configuration::Full, &admitted).named("`tollgate.wasm`, admitted"),
+        Case::new(Configuration::Full, &missing).named("`tollgate.wasm`, no credentials: 401"),
+        Case::new(Configuration::FullSpent, &spent).named("`tollgate.wasm`, limit spent: 429"),
+        Case::new(native, &admitted).named("native chain, cache on, admitted"),
+        Case::new(native, &missing).named("native chain, cache on, no credentials: 401"),
+        Case::new(Configuration::NativeSpent, &spent)
+            .named("native chain, cache on, limit spent: 429"),
+    ];
+    Ok(Table {
+        name: "refused",
+        title: "Refused requests",
+        load: "As in the first table. The whole CPU of Envoy per request, with what it does \
+               for the upstream, which a refused request does not reach."
+            .to_owned(),
+        content: Content::Total(bench.measure(&cases, 1).await?),
+    })
+}
+
+async fn scale(bench: &Bench) -> Result<Table, String> {
+    Ok(Table {
+        name: "scale",
+        title: "Large documents",
+        load: "`tollgate.wasm`, all policies.".to_owned(),
+        content: Content::Scale(scale::measure(bench).await?),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Tokens are signed here, and the documents hold the key that verifies them.
+    #[test]
+    fn the_documents_have_the_key_that_signs() {
+        let jwk = SigningKey::new(Algorithm::RS256).jwk(KEY_ID);
+        let jwks = tollgate_instructions::document::jwks();
+        assert_eq!(jwks["keys"][0], jwk);
+    }
+}
