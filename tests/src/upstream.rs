@@ -77,6 +77,11 @@ impl EchoUpstream {
         self.shared.received.lock().unwrap().clone()
     }
 
+    /// The requests received since the last call, which are then forgotten.
+    pub fn take_received(&self) -> Vec<Received> {
+        std::mem::take(&mut *self.shared.received.lock().unwrap())
+    }
+
     /// How many requests it has received so far.
     pub fn count(&self) -> usize {
         self.shared.received.lock().unwrap().len()

@@ -7,7 +7,7 @@ use std::borrow::Cow;
 use std::time::Duration;
 
 use crate::apis::{ApiConfig, ApiTable, HostOptions};
-use crate::config::{ConfigErrors, Document, Rejected};
+use crate::config::{ConfigErrors, Document, Rejected, key_path};
 use crate::exchange::Progress;
 use crate::headers::{Headers, RequestEdits};
 use crate::host::{CalloutId, CalloutResponse, Environment, Host};
@@ -201,7 +201,8 @@ impl<P: Policies> Chain<P> {
         };
         let policies = P::compile(document, &mut cx);
         for unknown in document.remaining() {
-            errors.add(unknown, unknown_section(plugin, unknown, &sections));
+            let message = unknown_section(plugin, unknown, &sections);
+            errors.add(key_path("", unknown), message);
         }
         let policies = policies?;
         if !enabled && errors.is_empty() {

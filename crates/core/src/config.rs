@@ -27,12 +27,32 @@ pub struct ConfigError {
 }
 
 impl fmt::Display for ConfigError {
+    /// One line, whatever the document holds: names that it gives are repeated in messages, and who
+    /// writes a document is not always who reads the log.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.path.as_str() {
-            "" => f.write_str(&self.message),
-            path => write!(f, "{path}: {}", self.message),
+            "" => write_line(f, &self.message),
+            path => {
+                write_line(f, path)?;
+                f.write_str(": ")?;
+                write_line(f, &self.message)
+            }
         }
     }
+}
+
+/// Writes text with its control characters escaped.
+fn write_line(f: &mut fmt::Formatter<'_>, text: &str) -> fmt::Result {
+    for piece in text.split_inclusive(char::is_control) {
+        let mut chars = piece.chars();
+        match chars.next_back() {
+            Some(last) if last.is_control() => {
+                write!(f, "{}{}", chars.as_str(), last.escape_debug())?;
+            }
+            _ => f.write_str(piece)?,
+        }
+    }
+    Ok(())
 }
 
 /// All mistakes found in a configuration document, in the order of the document where known.
@@ -664,6 +684,13 @@ mod tests {
             let errors = Document::parse(text.as_bytes()).unwrap_err();
             assert!(errors.to_string().contains(expected), "{text:?}: {errors}");
         }
+    }
+
+    #[test]
+    fn a_mistake_is_one_line_whatever_the_document_holds() {
+        let mut errors = ConfigErrors::default();
+        errors.add("a\nb", "found \r\u{85}x\u{7f}");
+        assert_eq!(errors.to_string(), r"a\nb: found \r\u{85}x\u{7f}");
     }
 
     #[test]

@@ -341,11 +341,11 @@ fn forwarded_form(path: &[u8], slashes: EscapedSlashes) -> Result<String, Ambigu
         push_segment(&mut form, segment, slashes)?;
         directory = true;
         match form.get(start..).unwrap_or_default() {
-            "/" | "/." => form.truncate(start),
+            "/" | "/." => shorten(&mut form, start),
             "/.." => {
-                form.truncate(start);
+                shorten(&mut form, start);
                 let parent = form.rfind('/').ok_or(AmbiguousRequest::AboveRoot)?;
-                form.truncate(parent);
+                shorten(&mut form, parent);
             }
             segment if has_disguised_dots(segment) => {
                 return Err(AmbiguousRequest::DisguisedDotSegment);
@@ -357,6 +357,14 @@ fn forwarded_form(path: &[u8], slashes: EscapedSlashes) -> Result<String, Ambigu
         form.push('/');
     }
     Ok(form)
+}
+
+/// `String::truncate` panics within a character, and though all here are of one byte, the plugin
+/// would carry that panic.
+fn shorten(form: &mut String, length: usize) {
+    while form.len() > length {
+        form.pop();
+    }
 }
 
 /// Writes a segment with its escapes in upper case, none of unreserved characters, and with raw

@@ -93,8 +93,9 @@ impl fmt::Display for InvalidRate {
             ),
             Self::NoPeriod(text) => write!(
                 f,
-                "the rate {} has no period, write \"{text}/s\" for so many a second",
-                quote(text)
+                "the rate {} has no period, write {} for so many a second",
+                quote(text),
+                quote(&format!("{text}/s"))
             ),
             Self::BadPeriod { text, period } => write!(
                 f,
