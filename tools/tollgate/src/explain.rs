@@ -196,6 +196,9 @@ impl Visitor for Run<'_> {
 /// The longest time that a request waits for keys here; no chain lets one wait so long.
 const MOST_WAITING: Duration = Duration::from_secs(600);
 
+/// The time between two looks at a request that waits.
+const LOOK_AGAIN: Duration = Duration::from_millis(20);
+
 /// Sends a request, and lets it wait for keys as long as it wants to.
 fn send<P: tollgate_core::chain::Policies>(
     gateway: &Gateway<P>,
@@ -213,7 +216,7 @@ fn send<P: tollgate_core::chain::Policies>(
             }
             Submitted::Waiting(paused) => {
                 if gateway.clock().now().saturating_since(began) < MOST_WAITING {
-                    gateway.clock().advance(tollgate_core::policy::WAITING_TICKS);
+                    gateway.clock().advance(LOOK_AGAIN);
                 }
                 serve(gateway, keys);
                 submitted = gateway.resume(paused);
