@@ -5,7 +5,8 @@ mod fronts;
 mod operation;
 mod script;
 
-use serde_json::{Value, json};
+use percent_encoding::percent_decode_str;
+use serde_json::json;
 use tollgate_quota_store::redis::{Answer, Credentials, Dialect, Endpoint, RedisHttp, Script};
 use tollgate_quota_store::{
     ConsumerTag, CounterKey, EnvoyId, Exchange, KeyPrefix, Outcome, StoreError,
@@ -39,24 +40,33 @@ fn outcome(seq: u64, upto: u64, total: u64) -> Result<Outcome, StoreError> {
     Ok(Outcome { seq, upto, total })
 }
 
-/// Makes exchanges with Redis itself, without HTTP.
+/// Makes exchanges with Redis itself, without HTTP, all by one command.
 async fn directly(connection: &mut RedisConnection, batch: &[Exchange]) -> Results {
-    let endpoint = Endpoint::new("none", "", Credentials::None).unwrap();
-    let store = RedisHttp::new(Dialect::Upstash, endpoint);
-    let body = store.encode(batch, Script::InFull).body;
-    let commands: Vec<Vec<String>> = serde_json::from_str(&body).unwrap();
-    let mut replies = Vec::new();
-    for command in &commands {
-        replies.push(match connection.command(command).await {
-            RedisReply::Error(error) => json!({ "error": error }),
-            RedisReply::Array(replies) => json!({ "result": texts(replies) }),
-            other => panic!("no answer to EVAL: {other:?}"),
-        });
-    }
-    match store.decode(batch, 200, Value::from(replies).to_string().as_bytes()) {
+    let answer = match connection
+        .command(&in_one_command(batch, Script::InFull))
+        .await
+    {
+        RedisReply::Error(error) => json!([false, error]),
+        RedisReply::Array(replies) => json!(texts(replies)),
+        other => panic!("no answer to EVAL: {other:?}"),
+    };
+    let answer = json!({ "EVAL": answer }).to_string();
+    match store().decode(batch, 200, answer.as_bytes()) {
         Answer::Results(results) => results,
         Answer::ScriptUnknown => panic!("the script was sent"),
     }
+}
+
+/// The words that Webdis would send.
+fn in_one_command(batch: &[Exchange], script: Script) -> Vec<String> {
+    let body = store().encode(batch, script).body;
+    let decode = |word| percent_decode_str(word).decode_utf8().unwrap().into_owned();
+    body.split('/').map(decode).collect()
+}
+
+fn store() -> RedisHttp {
+    let endpoint = Endpoint::new("none", "", Credentials::None).unwrap();
+    RedisHttp::new(Dialect::Webdis, endpoint)
 }
 
 fn texts(replies: Vec<RedisReply>) -> Vec<String> {

@@ -1,6 +1,5 @@
 //! What the documentation says about running Redis.
 
-use percent_encoding::percent_decode_str;
 use tollgate_quota_store::RedisError;
 use tollgate_quota_store::redis::{MAX_BATCH, SCRIPT, SCRIPT_SHA1};
 use tollgate_tests::Redis;
@@ -174,7 +173,7 @@ async fn the_figures_of_the_documentation_are_about_right() {
     for batch in 0..batches {
         let consumers = (0..MAX_BATCH).map(|at| busy(&format!("{batch} {at}"), 1));
         let batch: Vec<Exchange> = consumers.collect();
-        let words = in_one_command(&batch);
+        let words = in_one_command(&batch, Script::ByDigest);
         let replies = connection.command(&words).await;
         assert!(matches!(replies, RedisReply::Array(_)), "{replies:?}");
     }
@@ -201,15 +200,6 @@ fn busy(consumer: &str, envoy: u64) -> Exchange {
         envoy: EnvoyId(envoy.wrapping_mul(0x9e37_79b9_7f4a_7c15)),
         ..exchange(consumer, 1_000_000 + envoy, 1_000_000, 1000, 100_000_000)
     }
-}
-
-/// The words that Webdis would send.
-fn in_one_command(batch: &[Exchange]) -> Vec<String> {
-    let endpoint = Endpoint::new("none", "", Credentials::None).unwrap();
-    let store = RedisHttp::new(Dialect::Webdis, endpoint);
-    let body = store.encode(batch, Script::ByDigest).body;
-    let decode = |word| percent_decode_str(word).decode_utf8().unwrap().into_owned();
-    body.split('/').map(decode).collect()
 }
 
 async fn info(redis: &Redis, section: &str, name: &str) -> f64 {
