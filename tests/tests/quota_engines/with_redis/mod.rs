@@ -13,7 +13,10 @@ use tollgate_quota_store::{
 };
 use tollgate_tests::{RedisConnection, RedisReply, unix_time};
 
-type Results = Vec<Result<Outcome, StoreError>>;
+/// `seq`, `upto` and `total` of an outcome, which are what most tests are about.
+type Booked = (u64, u64, u64);
+
+type Results = Vec<Result<Booked, StoreError>>;
 
 /// 2100-01-01T00:00:00Z, at which no test is run.
 const FAR: i64 = 4_102_444_800;
@@ -36,12 +39,28 @@ fn exchange(consumer: &str, seq: u64, consumed: u64, want: u64, limit: u64) -> E
     }
 }
 
-fn outcome(seq: u64, upto: u64, total: u64) -> Result<Outcome, StoreError> {
-    Ok(Outcome { seq, upto, total })
+fn outcome(seq: u64, upto: u64, total: u64) -> Result<Booked, StoreError> {
+    Ok((seq, upto, total))
+}
+
+fn booked(results: Vec<Result<Outcome, StoreError>>) -> Results {
+    let booked = |outcome: Outcome| (outcome.seq, outcome.upto, outcome.total);
+    results
+        .into_iter()
+        .map(|result| result.map(booked))
+        .collect()
 }
 
 /// Makes exchanges with Redis itself, without HTTP, all by one command.
 async fn directly(connection: &mut RedisConnection, batch: &[Exchange]) -> Results {
+    booked(outcomes(connection, batch).await)
+}
+
+/// Likewise, with all that is answered.
+async fn outcomes(
+    connection: &mut RedisConnection,
+    batch: &[Exchange],
+) -> Vec<Result<Outcome, StoreError>> {
     let answer = match connection
         .command(&in_one_command(batch, Script::InFull))
         .await

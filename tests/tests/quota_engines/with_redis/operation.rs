@@ -10,12 +10,12 @@ use super::*;
 async fn a_log_on_disk_keeps_what_was_acknowledged() {
     let mut redis = Redis::durable().await;
     let mut connection = redis.connect().await;
-    let mut booked = 0;
+    let mut upto = 0;
     for seq in 1..=50 {
         let results = directly(&mut connection, &[exchange("acme", seq, seq * 7, 3, 1000)]).await;
-        booked = results[0].as_ref().unwrap().upto;
+        (_, upto, _) = results[0].clone().unwrap();
     }
-    assert_eq!(booked, 353);
+    assert_eq!(upto, 353);
     redis.kill();
     redis.restart().await;
 
@@ -128,7 +128,7 @@ async fn errors_of_a_real_redis_are_told_apart() {
     assert_eq!(results, [outcome(1, 1, 1)], "nothing was booked meanwhile");
 }
 
-fn error(result: &Result<Outcome, StoreError>) -> (RedisError, bool) {
+fn error(result: &Result<Booked, StoreError>) -> (RedisError, bool) {
     match result {
         Err(StoreError::Redis { error, .. }) => {
             (*error, result.as_ref().unwrap_err().is_transient())
