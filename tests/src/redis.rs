@@ -4,14 +4,18 @@ use std::io;
 use std::path::Path;
 
 use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
-use tokio::net::UnixStream;
+use tokio::net::{TcpSocket, UnixStream};
 
-use crate::system::Program;
+use crate::system::{Program, reserve_port};
+use crate::wait::wait_for;
 
-/// A `redis-server` with its own folder, on a Unix socket in there, so that it needs no port.
+/// A `redis-server` with its own folder, on a Unix socket in there, so that it needs no port (but
+/// for a [cluster](Redis::cluster)).
 pub struct Redis {
     program: Program,
     password: Option<String>,
+    /// Keeps the ports of a cluster's node while it is dead.
+    _reserved: Vec<TcpSocket>,
 }
 
 /// What Redis answers.
@@ -70,6 +74,48 @@ impl Redis {
         redis
     }
 
+    /// Starts a Redis Cluster of one node, which has all slots and refuses what a cluster of many
+    /// would refuse.
+    ///
+    /// # Panics
+    ///
+    /// When the system has none.
+    pub async fn cluster() -> Self {
+        let (reserved, ports): (Vec<_>, Vec<_>) = [(), ()]
+            .map(|()| reserve_port())
+            .map(|(socket, address)| (socket, address.port().to_string()))
+            .into_iter()
+            .unzip();
+        // The later of two arguments counts. A cluster is not to be had without a port.
+        let mut redis = Self::prepare(&[
+            "--save",
+            "",
+            "--cluster-enabled",
+            "yes",
+            "--bind",
+            "127.0.0.1",
+            "--port",
+            &ports[0],
+            "--cluster-port",
+            &ports[1],
+        ]);
+        redis._reserved = reserved;
+        redis.restart().await;
+        let slots = ["CLUSTER", "ADDSLOTSRANGE", "0", "16383"];
+        assert_eq!(
+            redis.command(&slots).await,
+            RedisReply::Text("OK".to_owned())
+        );
+        wait_for("the cluster to be whole", async || {
+            match redis.command(&["CLUSTER", "INFO"]).await {
+                RedisReply::Text(info) => info.contains("cluster_state:ok").then_some(()),
+                _ => None,
+            }
+        })
+        .await;
+        redis
+    }
+
     async fn with(arguments: &[&str]) -> Self {
         let mut redis = Self::prepare(arguments);
         redis.restart().await;
@@ -84,8 +130,11 @@ impl Redis {
             all.extend(arguments);
             all.into_iter().map(str::to_owned).collect()
         });
-        let password = None;
-        Self { program, password }
+        Self {
+            program,
+            password: None,
+            _reserved: Vec::new(),
+        }
     }
 
     /// Where it listens.

@@ -54,8 +54,11 @@ impl Front {
     /// As a gateway does it: by the digest, and in full when that is unknown.
     async fn exchange(&self, batch: &[Exchange]) -> Results {
         match self.send(batch, Script::ByDigest).await {
-            Answer::Results(results) => results,
-            Answer::ScriptUnknown => self.send(batch, Script::InFull).await.into_results(batch),
+            Answer::Results(results) => booked(results),
+            Answer::ScriptUnknown => {
+                let answer = self.send(batch, Script::InFull).await;
+                booked(answer.into_results(batch))
+            }
         }
     }
 }
@@ -70,9 +73,9 @@ async fn check_script_is_sent_once(redis: &Redis, front: &Front) {
     assert_eq!(unknown, Answer::ScriptUnknown);
     let expected = vec![outcome(1, 50, 50), outcome(1, 1, 1)];
     let in_full = front.send(&batch, Script::InFull).await;
-    assert_eq!(in_full, Answer::Results(expected.clone()));
+    assert_eq!(booked(in_full.into_results(&batch)), expected);
     let by_digest = front.send(&batch, Script::ByDigest).await;
-    assert_eq!(by_digest, Answer::Results(expected.clone()));
+    assert_eq!(booked(by_digest.into_results(&batch)), expected);
 
     assert_eq!(redis.command(&["SCRIPT", "FLUSH"]).await, text("OK"));
     assert_eq!(
@@ -283,4 +286,54 @@ async fn a_counter_that_fails_is_the_only_one_through_webdis() {
         "{results:?}"
     );
     assert_eq!(results[1], outcome(1, 1, 1));
+}
+
+#[tokio::test]
+async fn a_cluster_takes_a_command_for_each_consumer() {
+    let redis = Redis::cluster().await;
+    let batch = ["acme", "acme", "bolt", "chip"].map(|consumer| exchange(consumer, 1, 1, 0, 10));
+    let front = RedisRest::start(&redis, "s3cret").await;
+    let results = Front::upstash(&front, "s3cret").exchange(&batch).await;
+    assert_eq!(results, vec![outcome(1, 1, 1); 4]);
+
+    // All consumers at once, as Webdis is asked, are in no single node.
+    let webdis = Webdis::start(&redis).await;
+    for result in Front::webdis(&webdis).exchange(&batch).await {
+        let error = result.unwrap_err();
+        assert!(!error.is_transient());
+        assert!(
+            error.to_string().contains("with the dialect upstash"),
+            "{error}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn the_rules_for_webdis_let_nothing_else_through() {
+    let redis = Redis::start().await;
+    let webdis = Webdis::start(&redis).await;
+    let client = HttpClient::http1(webdis.address());
+    for command in [
+        "GET/a",
+        "FLUSHALL",
+        "CONFIG/GET/requirepass",
+        "SCRIPT/FLUSH",
+    ] {
+        assert_eq!(
+            client.post("/").body(command).send().await.status,
+            403,
+            "{command}"
+        );
+        let path = format!("/{command}");
+        assert_eq!(client.get(&path).send().await.status, 403, "{command}");
+    }
+    assert_eq!(
+        client
+            .post("/")
+            .body("EVAL/return%201/0")
+            .send()
+            .await
+            .status,
+        200
+    );
 }

@@ -5,14 +5,18 @@ mod fronts;
 mod operation;
 mod script;
 
-use serde_json::{Value, json};
+use percent_encoding::percent_decode_str;
+use serde_json::json;
 use tollgate_quota_store::redis::{Answer, Credentials, Dialect, Endpoint, RedisHttp, Script};
 use tollgate_quota_store::{
     ConsumerTag, CounterKey, EnvoyId, Exchange, KeyPrefix, Outcome, StoreError,
 };
 use tollgate_tests::{RedisConnection, RedisReply, unix_time};
 
-type Results = Vec<Result<Outcome, StoreError>>;
+/// `seq`, `upto` and `total` of an outcome, which are what most tests are about.
+type Booked = (u64, u64, u64);
+
+type Results = Vec<Result<Booked, StoreError>>;
 
 /// 2100-01-01T00:00:00Z, at which no test is run.
 const FAR: i64 = 4_102_444_800;
@@ -35,28 +39,53 @@ fn exchange(consumer: &str, seq: u64, consumed: u64, want: u64, limit: u64) -> E
     }
 }
 
-fn outcome(seq: u64, upto: u64, total: u64) -> Result<Outcome, StoreError> {
-    Ok(Outcome { seq, upto, total })
+fn outcome(seq: u64, upto: u64, total: u64) -> Result<Booked, StoreError> {
+    Ok((seq, upto, total))
 }
 
-/// Makes exchanges with Redis itself, without HTTP.
+fn booked(results: Vec<Result<Outcome, StoreError>>) -> Results {
+    let booked = |outcome: Outcome| (outcome.seq, outcome.upto, outcome.total);
+    results
+        .into_iter()
+        .map(|result| result.map(booked))
+        .collect()
+}
+
+/// Makes exchanges with Redis itself, without HTTP, all by one command.
 async fn directly(connection: &mut RedisConnection, batch: &[Exchange]) -> Results {
-    let endpoint = Endpoint::new("none", "", Credentials::None).unwrap();
-    let store = RedisHttp::new(Dialect::Upstash, endpoint);
-    let body = store.encode(batch, Script::InFull).body;
-    let commands: Vec<Vec<String>> = serde_json::from_str(&body).unwrap();
-    let mut replies = Vec::new();
-    for command in &commands {
-        replies.push(match connection.command(command).await {
-            RedisReply::Error(error) => json!({ "error": error }),
-            RedisReply::Array(replies) => json!({ "result": texts(replies) }),
-            other => panic!("no answer to EVAL: {other:?}"),
-        });
-    }
-    match store.decode(batch, 200, Value::from(replies).to_string().as_bytes()) {
+    booked(outcomes(connection, batch).await)
+}
+
+/// Likewise, with all that is answered.
+async fn outcomes(
+    connection: &mut RedisConnection,
+    batch: &[Exchange],
+) -> Vec<Result<Outcome, StoreError>> {
+    let answer = match connection
+        .command(&in_one_command(batch, Script::InFull))
+        .await
+    {
+        RedisReply::Error(error) => json!([false, error]),
+        RedisReply::Array(replies) => json!(texts(replies)),
+        other => panic!("no answer to EVAL: {other:?}"),
+    };
+    let answer = json!({ "EVAL": answer }).to_string();
+    match store().decode(batch, 200, answer.as_bytes()) {
         Answer::Results(results) => results,
         Answer::ScriptUnknown => panic!("the script was sent"),
     }
+}
+
+/// The words that Webdis would send.
+fn in_one_command(batch: &[Exchange], script: Script) -> Vec<String> {
+    let body = store().encode(batch, script).body;
+    let decode = |word| percent_decode_str(word).decode_utf8().unwrap().into_owned();
+    body.split('/').map(decode).collect()
+}
+
+fn store() -> RedisHttp {
+    let endpoint = Endpoint::new("none", "", Credentials::None).unwrap();
+    RedisHttp::new(Dialect::Webdis, endpoint)
 }
 
 fn texts(replies: Vec<RedisReply>) -> Vec<String> {

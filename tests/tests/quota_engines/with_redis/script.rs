@@ -21,6 +21,7 @@ struct Model {
 impl Model {
     fn exchange(&mut self, exchange: &Exchange) -> Outcome {
         let (seq, upto) = self.envoys.entry(exchange.envoy.0).or_default();
+        let previous = *seq;
         if exchange.seq > *seq {
             *seq = exchange.seq;
             let wished = exchange.consumed + exchange.want;
@@ -39,9 +40,14 @@ impl Model {
         }
         let (seq, upto) = (*seq, *upto);
         let total = self.total;
-        let booked: u64 = self.envoys.values().map(|(_, upto)| upto).sum();
-        assert_eq!(total, booked);
-        Outcome { seq, upto, total }
+        let sum: u64 = self.envoys.values().map(|(_, upto)| upto).sum();
+        assert_eq!(total, sum);
+        Outcome {
+            seq,
+            upto,
+            total,
+            previous,
+        }
     }
 }
 
@@ -100,7 +106,7 @@ async fn check(redis: &Redis, batches: Vec<Vec<Said>>) -> Result<(), TestCaseErr
         let exchanges: Vec<Exchange> = batch.into_iter().map(|(_, exchange)| exchange).collect();
         for ((exchange, found), expected) in exchanges
             .iter()
-            .zip(directly(&mut connection, &exchanges).await)
+            .zip(outcomes(&mut connection, &exchanges).await)
             .zip(expected)
         {
             let consistent = expected.seq != exchange.seq
@@ -175,6 +181,22 @@ async fn each_rule_has_its_row() {
     };
     let results = directly(&mut connection, &[other]).await;
     assert_eq!(results, [outcome(1, 3, 135)], "what another Envoy leaves");
+}
+
+#[tokio::test]
+async fn it_tells_which_exchange_it_knew_before() {
+    let redis = Redis::start().await;
+    let mut connection = redis.connect().await;
+    let mut previous = async |seq| {
+        let batch = [exchange("acme", seq, seq, 0, 100)];
+        let results = outcomes(&mut connection, &batch).await;
+        results[0].as_ref().unwrap().previous
+    };
+    for (seq, expected) in [(1, 0), (1, 1), (2, 1), (7, 2), (3, 7), (8, 7)] {
+        assert_eq!(previous(seq).await, expected, "{seq}");
+    }
+    redis.command(&["DEL", counter("acme").as_str()]).await;
+    assert_eq!(previous(9).await, 0, "it has lost what it knew");
 }
 
 #[tokio::test]
