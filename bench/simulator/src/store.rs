@@ -124,12 +124,18 @@ impl Store {
         let now = std::mem::replace(&mut self.counters, saved);
         for (id, shelf) in now {
             let before = self.counters.get(&id);
-            let kept = match before {
-                Some(before) => (before.counter.total(), before.plain),
-                None => (used_before(id), used_before(id)),
-            };
-            let ledger = shelf.counter.total().saturating_sub(kept.0);
-            lost(id, ledger.max(shelf.plain.saturating_sub(kept.1)));
+            let plain = before.map_or_else(|| used_before(id), |before| before.plain);
+            // What is given back by one and granted to another leaves the total as it was.
+            let of_envoys: u64 = shelf
+                .counter
+                .envoys()
+                .filter(|(envoy, _)| *envoy != PAST)
+                .map(|(envoy, upto)| {
+                    let kept = before.map_or(0, |before| before.counter.upto(envoy));
+                    upto.saturating_sub(kept)
+                })
+                .sum();
+            lost(id, of_envoys.max(shelf.plain.saturating_sub(plain)));
         }
     }
 
