@@ -300,3 +300,36 @@ impl Alias {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn samples_come_as_often_as_their_weights_say() {
+        let alias = Alias::new(vec![1.0, 0.0, 6.0, 3.0]);
+        let mut rng = Rng::with_seed(1);
+        let mut found = [0_u32; 4];
+        for _ in 0..100_000 {
+            found[alias.sample(&mut rng)] += 1;
+        }
+        for (found, expected) in found.into_iter().zip([10_000, 0, 60_000, 30_000]) {
+            assert!(found.abs_diff(expected) < 1_000, "{found}, {expected}");
+        }
+    }
+
+    #[test]
+    fn a_consumer_meets_one_envoy_of_a_region_if_spread_by_key() {
+        let population = Population::new(100.0, 10 * SECOND, 1);
+        let mut rng = Rng::with_seed(1);
+        let mut met: Vec<usize> = (0..10_000)
+            .map(|_| population.envoy(77, Balancing::Hash, |_| 0, &mut rng))
+            .collect();
+        met.sort_unstable();
+        met.dedup();
+        let mut regions: Vec<usize> = met.iter().map(|at| at / ENVOYS_PER_REGION).collect();
+        regions.dedup();
+        assert_eq!(met.len(), REGIONS);
+        assert_eq!(regions.len(), REGIONS);
+    }
+}

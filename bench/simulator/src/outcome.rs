@@ -140,3 +140,29 @@ fn quantile<T: Copy>(sorted: &[T], part: f64) -> Option<T> {
     let last = sorted.len().checked_sub(1)?;
     sorted.get((last as f64 * part).round() as usize).copied()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn more_than_is_allowed_is_a_broken_promise() {
+        let judged = |admitted, allowed| {
+            let mut outcome = Outcome::new(3);
+            let id = CounterId {
+                window: 1,
+                consumer: 2,
+            };
+            outcome.tally(id).demand = 20;
+            outcome.tally(id).admitted = admitted;
+            outcome.close(|_, _| (10, allowed));
+            (outcome.violations.len(), outcome.summary)
+        };
+        let (broken, summary) = judged(13, Some(2));
+        assert_eq!((broken, summary.over.max, summary.under.max), (1, 3, 0));
+        assert_eq!(judged(13, Some(3)).0, 0);
+        assert_eq!(judged(13, None).0, 0);
+        let (broken, summary) = judged(8, Some(0));
+        assert_eq!((broken, summary.over.max, summary.under.max), (0, 0, 2));
+    }
+}
