@@ -23,8 +23,8 @@ export PATH := $(PATH):$(HOME)/.cargo/bin
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help demo test unit wasm-test e2e build dist test-plugins envoy bench microbench \
-	instructions fmt lint lint-each deny setup clean
+.PHONY: help demo simulate test unit wasm-test e2e build dist test-plugins envoy bench \
+	microbench instructions fmt lint lint-each deny setup clean
 
 say = @printf '\n==> %s\n'
 
@@ -54,6 +54,10 @@ help: ## List these tasks
 demo: envoy dist ## Run the gateway and walk through what it does (ONCE=1 ends after the walk)
 	$(say) 'Starting the demo'
 	@$(with_envoy) exec cargo run -p tollgate-demo -- $(if $(filter 1,$(ONCE)),--once)
+
+simulate: setup ## Simulate quotas of many Envoys, and write docs/quota-simulation.md
+	$(say) 'Simulating'
+	@cargo run --release -p tollgate-quota-simulator
 
 test: unit wasm-test e2e ## Run all tests: native ones, on WebAssembly, then in a real Envoy
 	$(say) 'All tests'

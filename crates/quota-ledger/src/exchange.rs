@@ -169,7 +169,7 @@ impl Ledger {
             return Some((now, Due::Retry));
         }
         if self.consumed > self.upto {
-            let interval = terms.interval_at(self.remaining(terms));
+            let interval = terms.interval_at(self.remaining(terms), self.unreported());
             let at = self.oldest.saturating_add(interval);
             return Some((if self.oldest > now { now } else { at }, Due::Report));
         }

@@ -11,10 +11,10 @@
 //! sequence number, what the Envoy has consumed since the window opened, and how much more it would
 //! like to be granted. The store keeps, for each Envoy, the last sequence number and up to which the
 //! Envoy may consume; and the total of the latter. It applies requests in their order and grants what
-//! is free ([`model::Counter`], behind the
-//! feature `model`, is the reference). So the total counts every grant; usage that was not
-//! granted before is booked when it is told, over the limit too; a request or reply that is lost is
-//! made good by the next; one that is late or repeated changes nothing.
+//! is free ([`model::Counter`], behind the feature `model`, is the reference). So the total counts
+//! every grant; usage that was not granted before is booked when it is told, over the limit too; a
+//! request or reply that is lost is made good by the next; one that is late or repeated changes
+//! nothing.
 //!
 //! The id of an Envoy must be new whenever it may have lost its ledgers, as when it restarts.
 //!
@@ -53,6 +53,19 @@
 //! assert_eq!(ledger.remaining(&terms), 27);
 //! ```
 //!
+//! # Driving it
+//!
+//! - For a request: [`decide`](Ledger::decide), for each of its quotas. If all admit,
+//!   [`consume`](Ledger::consume). If one asks, [`begin`](Ledger::begin), store the ledger, and only
+//!   then send; let the request wait. A peek is begun for no one.
+//! - When the reply is here: [`settle`](Ledger::settle). When there will be none, or its deadline has
+//!   passed: [`fail`](Ledger::fail). Then decide about the waiting requests again; if they would have
+//!   to ask once more after a failure, or a [`Breaker`] is open, [`Ledger::decides_alone`].
+//! - Now and then, for ledgers that were used: [`due`](Ledger::due) says whether to begin an exchange
+//!   that no request waits for. Many of them can go in one message.
+//! - When a window is over: the same, with the ledger of that window, until
+//!   [`is_settled`](Ledger::is_settled).
+//!
 //! # What holds
 //!
 //! **Strict.** If the store loses nothing, what all Envoys together admit never exceeds the limit,
@@ -62,8 +75,9 @@
 //! books no more than the limit. An Envoy that crashes takes its lease with it.
 //!
 //! **Adaptive.** Let `N` be the number of Envoys, `rate` and `burst` what one lets through of the
-//! consumer ([`RateBound`]), `T` the report interval (for quiet consumers up to 30 s, and to a 256th
-//! of the time in which all Envoys could use up the limit), and `H = T + stale`. With the store's
+//! consumer ([`RateBound`]), `T` the report interval (while an Envoy has less than `G` to report, up
+//! to 30 s, and to a 256th of the time in which all Envoys could use up the limit), and
+//! `H = T + stale`, for the longest `T`. With the store's
 //! word of `age` ago, a limit is far if
 //!
 //! ```text

@@ -56,6 +56,12 @@ impl Counter {
         self.total
     }
 
+    /// The Envoys that are known, and up to which each may admit.
+    pub fn envoys(&self) -> impl Iterator<Item = (u64, u64)> {
+        let envoys = self.envoys.iter();
+        envoys.map(|(envoy, account)| (*envoy, account.upto))
+    }
+
     /// Up to which an Envoy may admit.
     pub fn upto(&self, envoy: u64) -> u64 {
         self.envoys.get(&envoy).map_or(0, |account| account.upto)
@@ -116,5 +122,6 @@ mod tests {
         assert_eq!(late, again);
         assert_eq!(counter.upto(1), 20);
         assert_eq!(counter.upto(2), 0);
+        assert_eq!(counter.envoys().collect::<Vec<_>>(), [(1, 20)]);
     }
 }

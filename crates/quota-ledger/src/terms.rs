@@ -187,9 +187,11 @@ impl Terms {
         burn.times(SURGE).units_in(span).saturating_add(self.envoys)
     }
 
-    /// How long usage may remain unreported when so many units remain.
-    pub(crate) fn interval_at(&self, remaining: u64) -> u64 {
-        self.bound.map_or(self.interval_ns, |bound| {
+    /// How long usage may remain unreported, when so many units remain and so many are unreported.
+    /// Only those wait for longer who use little, so that not much is lost with an Envoy.
+    pub(crate) fn interval_at(&self, remaining: u64, unreported: u64) -> u64 {
+        let bound = self.bound.filter(|bound| unreported < bound.lease);
+        bound.map_or(self.interval_ns, |bound| {
             let stretched = bound.all.ns_for(remaining) / 8;
             stretched
                 .min(self.longest_interval_ns)

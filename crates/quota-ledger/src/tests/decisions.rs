@@ -247,6 +247,11 @@ fn usage_of_quiet_consumers_is_told_later_if_the_limit_is_very_far() {
     ledger.total = 1_000_000;
     let (at, _) = ledger.next_due(&terms, OPENS).unwrap();
     assert_eq!((at - OPENS) / MS, 100);
+
+    ledger.total = 0;
+    ledger.consume(4, OPENS);
+    let (at, _) = ledger.next_due(&terms, OPENS).unwrap();
+    assert_eq!((at - OPENS) / MS, 100, "it is not quiet");
 }
 
 #[test]
