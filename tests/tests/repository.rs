@@ -1,8 +1,11 @@
 //! What belongs to a policy is complete: this lists what a new one has forgotten.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
 
+use tollgate_core::chain;
+use tollgate_core::chain::Chain;
 use tollgate_tests::repository;
 
 fn names(folder: &str) -> Vec<String> {
@@ -66,6 +69,41 @@ fn every_policy_has_all_that_belongs_to_it() {
         missing.extend(lacks.map(|(what, _)| format!("{policy} lacks {what}")));
     }
     assert!(missing.is_empty(), "{}", missing.join("\n"));
+}
+
+/// `type_base: …/problems.md#` leads to the heading of the kind.
+#[test]
+fn every_kind_has_a_heading_that_its_type_can_lead_to() {
+    type Full = Chain<
+        chain!(
+            tollgate_request_id::RequestId,
+            tollgate_problem_details::ProblemDetails,
+            tollgate_rate_limit::RateLimit,
+            tollgate_jwt_authz::JwtAuthz,
+            tollgate_usage_plan::UsagePlan,
+            tollgate_access::Access,
+            tollgate_sunset::Sunset,
+        ),
+    >;
+    let page = read("docs/problems.md");
+    let headings: Vec<&str> = page
+        .lines()
+        .filter(|line| line.starts_with('#'))
+        .map(|line| line.trim_start_matches('#').trim())
+        .collect();
+    let kinds: BTreeSet<&str> = Full::kinds().iter().map(|kind| kind.name).collect();
+    assert!(kinds.len() > 60, "{kinds:?}");
+    for kind in &kinds {
+        let found = headings.iter().filter(|heading| *heading == kind).count();
+        assert_eq!(found, 1, "headings of docs/problems.md for {kind}");
+        let row = format!("| [`{kind}`](#{kind}) |");
+        assert!(page.contains(&row), "docs/problems.md lacks {row}");
+    }
+    // No page is about what there is no more.
+    let is_kind = |heading: &&str| heading.contains('-') && !heading.contains(' ');
+    for heading in headings.iter().copied().filter(is_kind) {
+        assert!(kinds.contains(heading), "there is no kind {heading}");
+    }
 }
 
 #[test]
