@@ -11,24 +11,15 @@ use errors::{Answer, Case, Connection, MEDIA, assert_whole, gateway_with, of_env
 use http::Method;
 use idp::claims;
 use serde_json::{Value, json};
-use tollgate_core::chain;
 use tollgate_core::chain::Chain;
+use tollgate_core::plugin::{Bare, Plugin};
+use tollgate_plugins::Tollgate;
 use tollgate_tests::{
     Algorithm, EchoUpstream, Envoy, HttpClient, SigningKey, cluster, merge, unix_time, wait_for,
 };
 
-/// The policies of the full plugin.
-type Full = Chain<
-    chain!(
-        tollgate_request_id::RequestId,
-        tollgate_problem_details::ProblemDetails,
-        tollgate_rate_limit::RateLimit,
-        tollgate_jwt_authz::JwtAuthz,
-        tollgate_usage_plan::UsagePlan,
-        tollgate_access::Access,
-        tollgate_sunset::Sunset,
-    ),
->;
+/// The chain of the full plugin.
+type Full = Chain<<Tollgate as Plugin>::Policies<Bare>>;
 
 /// Kinds that no request can bring about here, and why.
 const ELSEWHERE: [(&str, &str); 18] = [

@@ -4,8 +4,9 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
 
-use tollgate_core::chain;
 use tollgate_core::chain::Chain;
+use tollgate_core::plugin::{Bare, Plugin};
+use tollgate_plugins::Tollgate;
 use tollgate_tests::repository;
 
 fn names(folder: &str) -> Vec<String> {
@@ -74,17 +75,7 @@ fn every_policy_has_all_that_belongs_to_it() {
 /// `type_base: …/problems.md#` leads to the heading of the kind.
 #[test]
 fn every_kind_has_a_heading_that_its_type_can_lead_to() {
-    type Full = Chain<
-        chain!(
-            tollgate_request_id::RequestId,
-            tollgate_problem_details::ProblemDetails,
-            tollgate_rate_limit::RateLimit,
-            tollgate_jwt_authz::JwtAuthz,
-            tollgate_usage_plan::UsagePlan,
-            tollgate_access::Access,
-            tollgate_sunset::Sunset,
-        ),
-    >;
+    type Full = Chain<<Tollgate as Plugin>::Policies<Bare>>;
     let page = read("docs/problems.md");
     let headings: Vec<&str> = page
         .lines()
