@@ -248,6 +248,38 @@ impl RequestBuilder {
         }
     }
 
+    /// Sends the request and reads the reply without keeping its body, which may be of any length.
+    /// `seen` is told after each part of it how many bytes have come so far.
+    ///
+    /// # Panics
+    ///
+    /// When there is no whole reply.
+    pub async fn watch(self, mut seen: impl FnMut(u64)) -> (StatusCode, HeaderMap) {
+        let name = format!("{} {}", self.method, self.path);
+        let timeout = self.timeout;
+        let client = self.client.fresh();
+        let request = self.build();
+        let watching = async {
+            let (mut sender, _) = client.acquire().await?;
+            let response = sender.send(request).await.map_err(|(error, _)| error)?;
+            let (head, mut body) = response.into_parts();
+            let mut length = 0;
+            while let Some(frame) = body.frame().await {
+                let frame = frame.map_err(|error| ClientError::Body {
+                    status: head.status,
+                    error,
+                })?;
+                length += frame.data_ref().map_or(0, |data| data.len() as u64);
+                seen(length);
+            }
+            Ok((head.status, head.headers))
+        };
+        let watched: Result<_, ClientError> = tokio::time::timeout(timeout, watching)
+            .await
+            .unwrap_or(Err(ClientError::Timeout(timeout)));
+        watched.unwrap_or_else(|error| panic!("{name}: {error}"))
+    }
+
     fn build(self) -> Request {
         let target = &self.client.target;
         let uri = Uri::builder().path_and_query(self.path.as_str());

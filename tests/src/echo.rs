@@ -165,14 +165,19 @@ fn parse_header(value: &HeaderValue) -> Option<(HeaderName, HeaderValue)> {
     Some((name, value))
 }
 
-/// A body whose frames are known beforehand.
+/// A body that is known beforehand.
 pub(crate) struct EchoBody {
     frames: VecDeque<Result<Frame<Bytes>, io::Error>>,
+    /// How many `x` follow behind the frames.
+    padding: usize,
     /// The content-length, where it is to be sent.
     length: Option<u64>,
     /// Whether what comes before an error was given the time to be sent.
     flushed: bool,
 }
+
+/// A chunk of a body that is longer than one.
+static PADDING: [u8; 16 << 10] = [b'x'; 16 << 10];
 
 impl EchoBody {
     pub(crate) fn sized(content: Bytes) -> Self {
@@ -182,19 +187,17 @@ impl EchoBody {
                 true => VecDeque::new(),
                 false => VecDeque::from([Ok(Frame::data(content))]),
             },
+            padding: 0,
             flushed: false,
         }
     }
 
+    /// So many `x`, made as they are sent: however many there are, they need no memory.
     fn chunked(size: usize) -> Self {
-        const CHUNK: usize = 16 << 10;
-        let mut content = Bytes::from(vec![b'x'; size]);
-        let mut frames = VecDeque::new();
-        while !content.is_empty() {
-            let chunk = content.split_to(CHUNK.min(content.len()));
-            frames.push_back(Ok(Frame::data(chunk)));
+        Self {
+            padding: size,
+            ..Self::streamed(VecDeque::new())
         }
-        Self::streamed(frames)
     }
 
     fn broken(content: Bytes) -> Self {
@@ -218,6 +221,7 @@ impl EchoBody {
     fn streamed(frames: VecDeque<Result<Frame<Bytes>, io::Error>>) -> Self {
         Self {
             frames,
+            padding: 0,
             length: None,
             flushed: false,
         }
@@ -238,11 +242,17 @@ impl Body for EchoBody {
             context.waker().wake_by_ref();
             return Poll::Pending;
         }
-        Poll::Ready(self.frames.pop_front())
+        if let Some(frame) = self.frames.pop_front() {
+            return Poll::Ready(Some(frame));
+        }
+        let chunk = &PADDING[..self.padding.min(PADDING.len())];
+        self.padding -= chunk.len();
+        let frame = (!chunk.is_empty()).then(|| Ok(Frame::data(Bytes::from_static(chunk))));
+        Poll::Ready(frame)
     }
 
     fn is_end_stream(&self) -> bool {
-        self.frames.is_empty()
+        self.frames.is_empty() && self.padding == 0
     }
 
     fn size_hint(&self) -> SizeHint {

@@ -111,6 +111,16 @@ impl Envoy {
         self.process.id()
     }
 
+    /// How much memory the process has at the moment, in bytes. `None` where the system does not
+    /// tell as Linux does (`VmRSS` in `/proc/<pid>/status`).
+    pub fn resident_memory(&self) -> Option<u64> {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.pid())).ok()?;
+        let mut lines = status.lines();
+        let text = lines.find_map(|line| line.strip_prefix("VmRSS:"))?;
+        let kibibytes: u64 = text.trim().strip_suffix("kB")?.trim().parse().ok()?;
+        Some(kibibytes << 10)
+    }
+
     /// A new client that speaks HTTP/1.1 to [`address`](Self::address).
     pub fn http1(&self) -> HttpClient {
         HttpClient::http1(self.address())

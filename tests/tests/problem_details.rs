@@ -136,6 +136,8 @@ async fn a_request_that_waits_too_long_fails_as_a_problem() {
     let mut document = idp.document(json!({ "timeout": "1m", "max_wait": "1m" }));
     document["problem_details"] = json!({});
     document["request_id"] = json!({});
+    document["rate_limit"] =
+        json!([{ "name": "all", "key": "global", "rate": "1000/s", "count": "all" }]);
     let envoy = idp
         .gateway(&upstream, document)
         .map_listener(|listener| {
@@ -161,6 +163,11 @@ async fn a_request_that_waits_too_long_fails_as_a_problem() {
             reply.text().contains("<dd>upstream-timeout</dd>"),
             "{reply:?}"
         );
+        let limits = reply.header_values("ratelimit");
+        assert!(
+            matches!(limits[..], [all] if all.starts_with("\"all\";r=")),
+            "{reply:?}"
+        );
         let id = reply.header("x-request-id").expect("an id");
         assert!(
             reply.text().contains(&format!("urn:uuid:{id}")),
@@ -183,7 +190,12 @@ async fn a_request_that_waits_too_long_fails_as_a_problem() {
             Some("tollgate{upstream-timeout}:stream_idle_timeout"),
             "{entry:?}"
         );
+        assert_eq!(entry.decision.as_deref(), Some("undecided"), "{entry:?}");
+        assert_eq!(entry.reason.as_deref(), Some("_overtaken"), "{entry:?}");
     }
+    let overtaken = [("decision", "undecided"), ("reason", "_overtaken")];
+    let stats = envoy.stats().await;
+    assert_eq!(stats.sum("tollgate_requests_total", &overtaken), 2.0);
     for trouble in ["lost", "not continued", "not sent"] {
         assert!(!envoy.log().contains(trouble), "{}", envoy.log());
     }

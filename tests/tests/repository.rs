@@ -1,8 +1,12 @@
 //! What belongs to a policy is complete: this lists what a new one has forgotten.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
 
+use tollgate_core::chain::Chain;
+use tollgate_core::plugin::{Bare, Plugin};
+use tollgate_plugins::Tollgate;
 use tollgate_tests::repository;
 
 fn names(folder: &str) -> Vec<String> {
@@ -66,6 +70,31 @@ fn every_policy_has_all_that_belongs_to_it() {
         missing.extend(lacks.map(|(what, _)| format!("{policy} lacks {what}")));
     }
     assert!(missing.is_empty(), "{}", missing.join("\n"));
+}
+
+/// `type_base: …/problems.md#` leads to the heading of the kind.
+#[test]
+fn every_kind_has_a_heading_that_its_type_can_lead_to() {
+    type Full = Chain<<Tollgate as Plugin>::Policies<Bare>>;
+    let page = read("docs/problems.md");
+    let headings: Vec<&str> = page
+        .lines()
+        .filter(|line| line.starts_with('#'))
+        .map(|line| line.trim_start_matches('#').trim())
+        .collect();
+    let kinds: BTreeSet<&str> = Full::kinds().iter().map(|kind| kind.name).collect();
+    assert!(kinds.len() > 60, "{kinds:?}");
+    for kind in &kinds {
+        let found = headings.iter().filter(|heading| *heading == kind).count();
+        assert_eq!(found, 1, "headings of docs/problems.md for {kind}");
+        let row = format!("| [`{kind}`](#{kind}) |");
+        assert!(page.contains(&row), "docs/problems.md lacks {row}");
+    }
+    // No page is about what there is no more.
+    let is_kind = |heading: &&str| heading.contains('-') && !heading.contains(' ');
+    for heading in headings.iter().copied().filter(is_kind) {
+        assert!(kinds.contains(heading), "there is no kind {heading}");
+    }
 }
 
 #[test]

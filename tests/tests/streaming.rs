@@ -3,12 +3,17 @@
 mod common;
 mod errors;
 
+use std::time::Duration;
+
 use errors::document;
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::oneshot;
-use tollgate_tests::{DEADLINE, Envoy, EnvoyBuilder, cluster, plugin, wasm_filter};
+use tollgate_tests::{DEADLINE, EchoUpstream, Envoy, EnvoyBuilder, cluster, plugin, wasm_filter};
+
+/// For what takes longer than a request usually does, on a machine that has much to do.
+const LONG: Duration = Duration::from_secs(300);
 
 /// An upstream of one connection that sends a beginning, and the rest when it is told to.
 async fn upstream_in_parts(
@@ -106,5 +111,43 @@ async fn an_error_that_never_ends_is_replaced_at_once() {
             .await
             .unwrap()
             .unwrap();
+    }
+}
+
+/// How much Envoy may grow while a body passes. It holds what fits the buffers of two connections,
+/// some MiB; a body that is held back would show whole.
+const MOST_GROWTH: u64 = 96 << 20;
+
+#[tokio::test]
+async fn a_long_download_passes_as_it_comes() {
+    const SIZE: u64 = 1 << 30;
+    /// How often memory is looked at.
+    const STEP: u64 = 16 << 20;
+    let upstream = EchoUpstream::start().await;
+    let filter = wasm_filter("tollgate", plugin("tollgate"), document());
+    let envoy = Envoy::builder().upstream(&upstream).filter(filter);
+    let envoy = envoy.start().await.unwrap();
+    for client in [envoy.http1(), envoy.http2()] {
+        assert_eq!(client.get("/accounts/1").send().await.status, 200);
+        let before = envoy.resident_memory();
+        let (mut most, mut length) = (before, 0);
+        let request = client
+            .get("/accounts/1")
+            .header("x-echo-body-size", SIZE.to_string())
+            .timeout(LONG);
+        let (status, headers) = request
+            .watch(|seen| {
+                if seen / STEP > length / STEP {
+                    most = most.max(envoy.resident_memory());
+                }
+                length = seen;
+            })
+            .await;
+        assert_eq!((status.as_u16(), length), (200, SIZE));
+        assert!(headers.contains_key("x-request-id"), "{headers:?}");
+        assert!(headers.contains_key("ratelimit"), "{headers:?}");
+        let growth = most.unwrap_or(0).saturating_sub(before.unwrap_or(0));
+        println!("grown by {} MiB", growth >> 20);
+        assert!(growth < MOST_GROWTH, "grown by {growth} bytes");
     }
 }

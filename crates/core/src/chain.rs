@@ -17,8 +17,8 @@ use crate::policy::{
     StepResult, TargetUse,
 };
 use crate::problem::{
-    CREDENTIALS_MISSING, GATEWAY_CROWDED, GATEWAY_FAULT, LocalReply, Problem, REQUEST_AMBIGUOUS,
-    RenderContext,
+    CREDENTIALS_MISSING, GATEWAY_CROWDED, GATEWAY_FAULT, Kind, LocalReply, Problem,
+    REQUEST_AMBIGUOUS, RenderContext,
 };
 use crate::target::{AmbiguousRequest, PathOptions, RequestTarget};
 use crate::telemetry::{Decision, Telemetry, TelemetryConfig};
@@ -152,6 +152,18 @@ impl<P: Policies> Chain<P> {
         }
     }
 
+    /// The kinds of all refusals that there can be. One may be there twice.
+    pub fn kinds() -> Vec<&'static Kind> {
+        let mut kinds = vec![
+            &REQUEST_AMBIGUOUS,
+            &CREDENTIALS_MISSING,
+            &GATEWAY_CROWDED,
+            &GATEWAY_FAULT,
+        ];
+        P::kinds(&mut kinds);
+        kinds
+    }
+
     fn compile(
         plugin: &str,
         document: &mut Document,
@@ -186,16 +198,7 @@ impl<P: Policies> Chain<P> {
             authenticators: Vec::new(),
             metered_consumers,
             consumers: None,
-            kinds: {
-                let mut kinds = vec![
-                    &REQUEST_AMBIGUOUS,
-                    &CREDENTIALS_MISSING,
-                    &GATEWAY_CROWDED,
-                    &GATEWAY_FAULT,
-                ];
-                P::kinds(&mut kinds);
-                kinds
-            },
+            kinds: Self::kinds(),
             errors,
             environment,
         };

@@ -129,6 +129,10 @@ impl<P: Policies> Gateway<P> {
 }
 
 /// What became of a request that may wait.
+#[allow(
+    clippy::large_enum_variant,
+    reason = "nearly every one is answered, as in what it is made of"
+)]
 pub enum Submitted<P: Policies> {
     /// It was judged.
     Answered(Reply, Open<P>),

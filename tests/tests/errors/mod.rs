@@ -4,8 +4,8 @@
 use http::Method;
 use serde_json::{Value, json};
 use tollgate_tests::{
-    Algorithm, EchoUpstream, Envoy, EnvoyBuilder, HttpClient, RawClient, SigningKey, cluster,
-    http2_cluster, merge, plugin, wasm_filter,
+    Algorithm, EchoUpstream, Envoy, EnvoyBuilder, HttpClient, RawClient, Reply, SigningKey,
+    cluster, http2_cluster, merge, plugin, wasm_filter,
 };
 
 use crate::common::config;
@@ -242,6 +242,16 @@ pub(crate) fn document() -> Value {
 
 /// An Envoy with the full plugin before filters of Envoy's own, which has these routes alone.
 pub(crate) fn gateway(upstream: &EchoUpstream, cases: &[Case]) -> EnvoyBuilder {
+    gateway_with(upstream, cases, &[], document())
+}
+
+/// The same with other routes behind these, and with another document.
+pub(crate) fn gateway_with(
+    upstream: &EchoUpstream,
+    cases: &[Case],
+    others: &[Value],
+    document: Value,
+) -> EnvoyBuilder {
     let keys = json!({ "keys": [SigningKey::new(Algorithm::ES256).jwk("a")] });
     let jwt = json!({
         "@type": format!("{FILTERS}.jwt_authn.v3.JwtAuthentication"),
@@ -258,21 +268,19 @@ pub(crate) fn gateway(upstream: &EchoUpstream, cases: &[Case]) -> EnvoyBuilder {
     let rbac = json!({ "@type": format!("{FILTERS}.rbac.v3.RBAC") });
     let buffer =
         json!({ "@type": format!("{FILTERS}.buffer.v3.Buffer"), "max_request_bytes": 1024 });
-    let routes: Vec<Value> = cases
-        .iter()
-        .filter_map(|case| {
-            let mut route = case.route.clone()?;
-            route["match"] = json!({ "path": case.path });
-            Some(route)
-        })
-        .collect();
+    let routes = cases.iter().filter_map(|case| {
+        let mut route = case.route.clone()?;
+        route["match"] = json!({ "path": case.path });
+        Some(route)
+    });
+    let routes: Vec<Value> = routes.chain(others.iter().cloned()).collect();
     let closed = "127.0.0.1:1".parse().unwrap();
     let mut builder = Envoy::builder()
         .upstream(upstream)
         .cluster(cluster("refused", closed))
         .cluster(http2_cluster("grpc", upstream.address()))
         .cluster(json!({ "name": "empty", "type": "STATIC" }))
-        .filter(wasm_filter("tollgate", plugin("tollgate"), document()));
+        .filter(wasm_filter("tollgate", plugin("tollgate"), document));
     for (name, settings) in [
         ("jwt", jwt),
         ("limit", limit),
@@ -300,12 +308,29 @@ pub(crate) struct Answer {
 }
 
 impl Answer {
+    pub(crate) fn of(reply: &Reply) -> Self {
+        Answer {
+            status: reply.status.as_u16(),
+            headers: reply
+                .headers
+                .iter()
+                .map(|(name, value)| (name.to_string(), value.to_str().unwrap().to_owned()))
+                .collect(),
+            body: reply.body.to_vec(),
+        }
+    }
+
     pub(crate) fn all(&self, name: &str) -> Vec<&str> {
         self.headers
             .iter()
             .filter(|(own, _)| own.eq_ignore_ascii_case(name))
             .map(|(_, value)| value.as_str())
             .collect()
+    }
+
+    /// Whether the connection ends with it.
+    pub(crate) fn is_last(&self) -> bool {
+        self.all("connection") == ["close"]
     }
 
     pub(crate) fn only(&self, name: &str) -> &str {
@@ -370,16 +395,7 @@ impl Connection {
                 for (name, value) in headers {
                     request = request.header(*name, *value);
                 }
-                let reply = request.send().await;
-                Answer {
-                    status: reply.status.as_u16(),
-                    headers: reply
-                        .headers
-                        .iter()
-                        .map(|(name, value)| (name.to_string(), value.to_str().unwrap().to_owned()))
-                        .collect(),
-                    body: reply.body.to_vec(),
-                }
+                Answer::of(&request.send().await)
             }
         }
     }
@@ -406,21 +422,37 @@ pub(crate) fn assert_problem(
     method: &Method,
 ) {
     let Case { path, status, .. } = case;
-    assert_eq!(answer.status, *status, "{path}: {answer:?}");
-    assert_eq!(answer.only("content-type"), media, "{path}");
-    assert_eq!(answer.only("cache-control"), "no-store", "{path}");
-    for name in [
-        "transfer-encoding",
-        "content-encoding",
-        "etag",
-        "connection",
-    ] {
-        assert!(answer.all(name).is_empty(), "{path} {name}: {answer:?}");
-    }
-    let id = answer.only("x-request-id");
     for name in ["ratelimit-policy", "ratelimit"] {
         assert!(answer.only(name).starts_with("\"throttle\";"), "{path}");
     }
+    assert_whole(answer, path, (*status, kind), media, method);
+}
+
+/// Checks that an answer is the whole problem of this status and kind, in this media type (RFC 9457
+/// section 3), with the headers that belong to its body.
+pub(crate) fn assert_whole(
+    answer: &Answer,
+    path: &str,
+    (status, kind): (u16, &str),
+    media: &str,
+    method: &Method,
+) {
+    assert_eq!(answer.status, status, "{path}: {answer:?}");
+    assert_eq!(answer.only("content-type"), media, "{path}");
+    assert_eq!(answer.only("cache-control"), "no-store", "{path}");
+    for name in ["transfer-encoding", "content-encoding", "etag"] {
+        assert!(answer.all(name).is_empty(), "{path} {name}: {answer:?}");
+    }
+    // Envoy ends a connection by HTTP/1.1 after a 400, and where it has not read a whole body.
+    assert!(
+        matches!(status, 400 | 413) || !answer.is_last(),
+        "{path}: {answer:?}"
+    );
+    assert_eq!(answer.only("content-language"), "en", "{path}");
+    let is_page = media.starts_with("text/html");
+    let policies = answer.all("content-security-policy").len();
+    assert_eq!(policies, usize::from(is_page), "{path}: {answer:?}");
+    let id = answer.only("x-request-id");
     let length: usize = answer.only("content-length").parse().unwrap();
     if *method == Method::HEAD {
         assert!(length > 0 && answer.body.is_empty(), "{path}: {answer:?}");
@@ -432,7 +464,11 @@ pub(crate) fn assert_problem(
     let instance = format!("urn:uuid:{id}");
     if media.ends_with("json") {
         let problem: Value = serde_json::from_str(text).unwrap();
-        assert_eq!(problem["status"], *status, "{path}");
+        for name in ["type", "title", "detail"] {
+            let text = problem[name].as_str().unwrap_or_default();
+            assert!(!text.is_empty(), "{path}: no {name} in {problem}");
+        }
+        assert_eq!(problem["status"], status, "{path}");
         assert_eq!(problem["kind"], kind, "{path}");
         assert_eq!(problem["instance"], instance, "{path}");
         return;
