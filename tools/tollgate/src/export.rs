@@ -33,21 +33,40 @@ pub fn run(command: &ExportCommand, out: &mut dyn Write) -> anyhow::Result<Outco
 }
 
 /// A WasmPlugin (extensions.istio.io/v1alpha1).
-fn istio(section: &Section, arguments: &IstioArguments, checked: &Checked) -> anyhow::Result<String> {
-    let stem = section.plugin.strip_suffix(".wasm").unwrap_or(section.plugin);
+fn istio(
+    section: &Section,
+    arguments: &IstioArguments,
+    checked: &Checked,
+) -> anyhow::Result<String> {
+    let stem = section
+        .plugin
+        .strip_suffix(".wasm")
+        .unwrap_or(section.plugin);
     let mut metadata = vec![("name", json!(arguments.name.as_deref().unwrap_or(stem)))];
-    metadata.extend(arguments.namespace.as_ref().map(|namespace| ("namespace", json!(namespace))));
+    metadata.extend(
+        arguments
+            .namespace
+            .as_ref()
+            .map(|namespace| ("namespace", json!(namespace))),
+    );
     let mut spec = Vec::new();
     if !arguments.selector.is_empty() {
         let labels = arguments.selector.iter().map(|label| {
-            let (name, value) = label.split_once('=').context("--selector: expected LABEL=VALUE")?;
+            let (name, value) = label
+                .split_once('=')
+                .context("--selector: expected LABEL=VALUE")?;
             Ok((name.to_owned(), json!(value)))
         });
         let labels: serde_json::Map<String, Json> = labels.collect::<anyhow::Result<_>>()?;
         spec.push(("selector", Field::Json(json!({ "matchLabels": labels }))));
     }
     spec.push(("url", Field::Json(json!(arguments.url))));
-    spec.extend(arguments.sha256.as_ref().map(|digest| ("sha256", Field::Json(json!(digest)))));
+    spec.extend(
+        arguments
+            .sha256
+            .as_ref()
+            .map(|digest| ("sha256", Field::Json(json!(digest)))),
+    );
     let secret = arguments.image_pull_secret.as_ref();
     spec.extend(secret.map(|secret| ("imagePullSecret", Field::Json(json!(secret)))));
     // In front of Istio's own authentication and authorisation, and so around their refusals.
@@ -64,12 +83,18 @@ fn istio(section: &Section, arguments: &IstioArguments, checked: &Checked) -> an
     };
     spec.push(("pluginConfig", config));
     let manifest = Fields(vec![
-        ("apiVersion", Field::Json(json!("extensions.istio.io/v1alpha1"))),
+        (
+            "apiVersion",
+            Field::Json(json!("extensions.istio.io/v1alpha1")),
+        ),
         ("kind", Field::Json(json!("WasmPlugin"))),
         (
             "metadata",
             Field::Fields(Fields(
-                metadata.into_iter().map(|(name, value)| (name, Field::Json(value))).collect(),
+                metadata
+                    .into_iter()
+                    .map(|(name, value)| (name, Field::Json(value)))
+                    .collect(),
             )),
         ),
         ("spec", Field::Fields(Fields(spec))),
@@ -103,7 +128,9 @@ fn verify(manifest: &str, section: &Section) -> anyhow::Result<()> {
     let after: Json = serde_json::from_slice(&exported.document)?;
     match again.mistakes.is_empty() && same(&before, &after) {
         true => Ok(()),
-        false => anyhow::bail!("the manifest would say something else: this is a fault of tollgate's"),
+        false => {
+            anyhow::bail!("the manifest would say something else: this is a fault of tollgate's")
+        }
     }
 }
 
@@ -116,7 +143,8 @@ fn same(a: &Json, b: &Json) -> bool {
         }
         (Json::Object(a), Json::Object(b)) => {
             a.len() == b.len()
-                && a.iter().all(|(name, a)| b.get(name).is_some_and(|b| same(a, b)))
+                && a.iter()
+                    .all(|(name, a)| b.get(name).is_some_and(|b| same(a, b)))
         }
         (a, b) => a == b,
     }

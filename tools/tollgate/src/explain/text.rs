@@ -2,13 +2,16 @@
 
 use std::io::{self, Write};
 
-
 use super::answer::{Explanation, Header};
 
 /// Writes it.
 pub(crate) fn write(explanation: &Explanation, out: &mut dyn Write) -> io::Result<()> {
     writeln!(out, "{}", explanation.request)?;
-    writeln!(out, "at {}, judged by {}", explanation.at, explanation.plugin)?;
+    writeln!(
+        out,
+        "at {}, judged by {}",
+        explanation.at, explanation.plugin
+    )?;
     apis(explanation, out)?;
     steps(explanation, out)?;
     repetitions(explanation, out)?;
@@ -66,7 +69,7 @@ fn limits(explanation: &Explanation, out: &mut dyn Write) -> io::Result<()> {
     for limit in &explanation.limits {
         writeln!(
             out,
-            "  {}: {} of {} left; full again in {} s",
+            "  {}: {} of {} left for the next {} s",
             limit.name, limit.remaining, limit.allowance, limit.reset_seconds
         )?;
     }

@@ -102,17 +102,28 @@ impl Exports {
         };
         let input = input::read(path.as_ref())?;
         let export: Export = serde_json::from_str(&input.text).with_context(|| {
-            format!("{}: expected an export of the AWS command line, as JSON with items", input.name)
+            format!(
+                "{}: expected an export of the AWS command line, as JSON with items",
+                input.name
+            )
         })?;
         for item in export.items {
             let context = || format!("{}: an item is not understood", input.name);
             if let Some(plan) = plan {
                 let key: PlanKey = serde_json::from_value(item).with_context(context)?;
-                self.members.entry(plan.to_owned()).or_default().push(key.id);
-            } else if ["apiStages", "throttle", "quota"].iter().any(|field| item.get(field).is_some()) {
-                self.plans.push(serde_json::from_value(item).with_context(context)?);
+                self.members
+                    .entry(plan.to_owned())
+                    .or_default()
+                    .push(key.id);
+            } else if ["apiStages", "throttle", "quota"]
+                .iter()
+                .any(|field| item.get(field).is_some())
+            {
+                self.plans
+                    .push(serde_json::from_value(item).with_context(context)?);
             } else {
-                self.keys.push(serde_json::from_value(item).with_context(context)?);
+                self.keys
+                    .push(serde_json::from_value(item).with_context(context)?);
             }
         }
         Ok(())
@@ -148,7 +159,11 @@ struct Plan {
 
 impl Import {
     fn plan(&mut self, plan: &UsagePlan) -> Plan {
-        let label = if plan.name.is_empty() { &plan.id } else { &plan.name };
+        let label = if plan.name.is_empty() {
+            &plan.id
+        } else {
+            &plan.name
+        };
         let name = self.names.of(label);
         let mut methods = Vec::new();
         let mut apis = Vec::new();
@@ -157,7 +172,9 @@ impl Import {
             for (method, throttle) in &stage.throttle {
                 match (pattern(stage, method), bucket(*throttle)) {
                     (Some(pattern), Some(bucket)) => methods.push((pattern, Out::map(bucket))),
-                    _ => self.imported.lose(format!("plan {label}: the throttle of {method}")),
+                    _ => self
+                        .imported
+                        .lose(format!("plan {label}: the throttle of {method}")),
                 }
             }
         }
@@ -172,7 +189,10 @@ impl Import {
                 Out::Map(Vec::new())
             }
         };
-        let quota = plan.quota.as_ref().and_then(|quota| self.quota(label, quota));
+        let quota = plan
+            .quota
+            .as_ref()
+            .and_then(|quota| self.quota(label, quota));
         let document = Out::map([] as [(&str, Out); 0])
             .with("throttle", throttle)
             .with("quota", quota)
@@ -190,7 +210,8 @@ impl Import {
             "WEEK" => "week",
             "MONTH" => "month",
             other => {
-                self.imported.lose(format!("plan {label}: a quota for the period {other}"));
+                self.imported
+                    .lose(format!("plan {label}: a quota for the period {other}"));
                 return None;
             }
         };
@@ -221,10 +242,15 @@ impl Import {
     fn consumers(&mut self, exports: &Exports, plans: &[Plan]) {
         let mut ids = Names::default();
         for found in &exports.keys {
-            let label = if found.name.is_empty() { &found.id } else { &found.name };
+            let label = if found.name.is_empty() {
+                &found.id
+            } else {
+                &found.name
+            };
             let on = exports.plans_of(found);
             let Some(plan) = on.first().and_then(|index| plans.get(*index)) else {
-                self.imported.lose(format!("key {label}: it is on no plan that was given"));
+                self.imported
+                    .lose(format!("key {label}: it is on no plan that was given"));
                 continue;
             };
             if on.len() > 1 {
@@ -240,15 +266,23 @@ impl Import {
                 continue;
             };
             if found.enabled == Some(false) {
-                self.imported.lose(format!("key {label}: it is disabled, and left out"));
+                self.imported
+                    .lose(format!("key {label}: it is disabled, and left out"));
                 continue;
             }
-            let since = found.created_date.as_ref().and_then(instant).filter(|_| plan.has_offset);
+            let since = found
+                .created_date
+                .as_ref()
+                .and_then(instant)
+                .filter(|_| plan.has_offset);
             let digest = Out::map([("sha256", Out::text(key::sha256(value)))]);
             self.consumers.push(
-                Out::map([("id", Out::text(ids.of(label))), ("plan", Out::text(&plan.name))])
-                    .with("since", since.map(Out::Text))
-                    .with("keys", Out::List(vec![digest])),
+                Out::map([
+                    ("id", Out::text(ids.of(label))),
+                    ("plan", Out::text(&plan.name)),
+                ])
+                .with("since", since.map(Out::Text))
+                .with("keys", Out::List(vec![digest])),
             );
         }
     }

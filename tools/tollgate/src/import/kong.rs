@@ -132,8 +132,12 @@ struct Credential {
 
 /// Imports a configuration.
 pub(crate) fn import(input: &Input) -> anyhow::Result<Imported> {
-    let kong: Kong = serde_saphyr::from_str(&input.text)
-        .with_context(|| format!("{}: expected a declarative configuration of Kong", input.name))?;
+    let kong: Kong = serde_saphyr::from_str(&input.text).with_context(|| {
+        format!(
+            "{}: expected a declarative configuration of Kong",
+            input.name
+        )
+    })?;
     let mut import = Import::default();
     import.routes(&kong);
     import.plugins(&kong);
@@ -177,7 +181,7 @@ impl Import {
                 "certificates" | "ca_certificates" | "snis" => {
                     format!("{name}: TLS is Envoy's transport_socket")
                 }
-                _ => format!("{name}"),
+                _ => name.clone(),
             });
         }
         self.imported.differ(
@@ -194,11 +198,22 @@ impl Import {
             .with("key", self.key.take())
             .with("plans", Out::map(std::mem::take(&mut self.plans)))
             .with("consumers", Out::List(std::mem::take(&mut self.consumers)));
+        let usage_plan = match (usage_plan, has_token) {
+            // Nothing has to be said of callers with a token, but that they are on their plans.
+            (Out::Map(mut fields), true) => {
+                fields.push(("token".to_owned(), Out::Map(Vec::new())));
+                Out::Map(fields)
+            }
+            (usage_plan, _) => usage_plan,
+        };
         let providers = Out::List(std::mem::take(&mut self.providers));
         let jwt_authz = Out::map([] as [(&str, Out); 0]).with("providers", providers);
         let imported = &mut self.imported;
         imported.section("apis", Out::List(apis));
-        imported.section("request_id", self.request_id.unwrap_or(Out::Map(Vec::new())));
+        imported.section(
+            "request_id",
+            self.request_id.unwrap_or(Out::Map(Vec::new())),
+        );
         imported.section("rate_limit", Out::List(self.limits));
         imported.section("jwt_authz", jwt_authz);
         imported.section("usage_plan", usage_plan);
@@ -237,15 +252,10 @@ impl Import {
             };
             Out::map([("apis", Out::texts(apis)), ("require", requirement)])
         };
-        if groups.iter().any(|(requires, _)| requires.is_empty()) {
-            self.imported.differ(
-                "routes without key-auth and jwt need no credential: the plan anonymous is for \
-                 their callers",
-            );
-            let open = self.apis.iter().filter(|api| api.requires.is_empty());
-            let open: Vec<String> = open.map(|api| api.name.clone()).collect();
-            self.plans.push(("anonymous".to_owned(), Out::map([("apis", Out::texts(open))])));
-        }
+        self.imported.differ(
+            "routes without key-auth and jwt become APIs that need no credential. What is for no \
+             route is 404 in Kong; here it needs every credential that the document checks",
+        );
         Out::List(groups.into_iter().map(rule).collect())
     }
 }

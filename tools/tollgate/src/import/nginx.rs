@@ -33,6 +33,8 @@ struct Import {
     zones: BTreeMap<String, Zone>,
     names: Names,
     apis: Vec<Out>,
+    /// The hosts and the path of each API.
+    places: Vec<(Vec<String>, String)>,
     /// The uses of zones, each with the APIs that it is for.
     uses: Vec<(Use, Vec<String>)>,
 }
@@ -168,12 +170,18 @@ impl Import {
 
     fn server(&mut self, server: &Directive, around: &Limits) {
         let mut hosts = Vec::new();
-        let names = server.block.iter().filter(|directive| directive.name == "server_name");
+        let mut lost = false;
+        let names = server
+            .block
+            .iter()
+            .filter(|directive| directive.name == "server_name");
         for name in names.flat_map(|directive| &directive.words) {
             match name.as_str() {
                 "_" | "" => {}
                 regex if regex.starts_with('~') || regex.ends_with(".*") => {
-                    self.imported.lose(format!("server_name {regex}: write its hosts out"));
+                    self.imported
+                        .lose(format!("server_name {regex}: write its hosts out"));
+                    lost = true;
                 }
                 // It stands for the domain and all below it.
                 both if both.starts_with('.') => {
@@ -183,8 +191,14 @@ impl Import {
                 host => hosts.push(host.to_owned()),
             }
         }
+        if hosts.is_empty() && lost {
+            return;
+        }
         let limits = self.limits_of(&server.block, around);
-        let label = hosts.first().cloned().unwrap_or_else(|| "server".to_owned());
+        let label = hosts
+            .first()
+            .cloned()
+            .unwrap_or_else(|| "server".to_owned());
         let mut whole = Some("/**".to_owned());
         self.locations(&server.block, &hosts, &label, &limits, &mut whole);
         if let Some(path) = whole {
@@ -201,7 +215,10 @@ impl Import {
         around: &Limits,
         whole: &mut Option<String>,
     ) {
-        for location in block.iter().filter(|directive| directive.name == "location") {
+        for location in block
+            .iter()
+            .filter(|directive| directive.name == "location")
+        {
             let limits = self.limits_of(&location.block, around);
             let path = match location.words.as_slice() {
                 [exact, path] if exact == "=" && is_literal(path) => Some(path.clone()),
@@ -232,6 +249,15 @@ impl Import {
 
     /// An API for a server or a location, if anything limits it or sets it apart.
     fn place(&mut self, label: &str, hosts: &[String], path: String, limits: &Limits) {
+        let place = (hosts.to_vec(), path.clone());
+        if self.places.contains(&place) {
+            self.imported.lose(format!(
+                "a second server or location for {label}: the limits of the first apply, whatever \
+                 the port"
+            ));
+            return;
+        }
+        self.places.push(place);
         let name = self.names.of(label);
         if path.len() > 3 && !path.trim_end_matches("/**").ends_with('/') && path.ends_with("/**") {
             self.imported.differ(
@@ -254,7 +280,10 @@ impl Import {
         let mut zones_used = BTreeMap::<String, u32>::new();
         for (found, apis) in std::mem::take(&mut self.uses) {
             let Some(zone) = self.zones.get(&found.zone).cloned() else {
-                self.imported.lose(format!("limits of the zone {}, which is not known", found.zone));
+                self.imported.lose(format!(
+                    "limits of the zone {}, which is not known",
+                    found.zone
+                ));
                 continue;
             };
             *zones_used.entry(found.zone.clone()).or_default() += 1;
@@ -265,13 +294,16 @@ impl Import {
             let count = rate.is_some().then(|| Out::text("all"));
             let shadow = found.shadow.then(|| Out::text("shadow"));
             limits.push(
-                Out::map([("name", Out::text(names.of(&found.zone))), ("key", zone.key)])
-                    .with("rate", rate.map(Out::Text))
-                    .with("concurrent", found.concurrent.map(Out::Number))
-                    .with("apis", Out::texts(apis))
-                    .with("count", count)
-                    .with("max_clients", zone.clients.map(Out::Number))
-                    .with("mode", shadow),
+                Out::map([
+                    ("name", Out::text(names.of(&found.zone))),
+                    ("key", zone.key),
+                ])
+                .with("rate", rate.map(Out::Text))
+                .with("concurrent", found.concurrent.map(Out::Number))
+                .with("apis", Out::texts(apis))
+                .with("count", count)
+                .with("max_clients", zone.clients.map(Out::Number))
+                .with("mode", shadow),
             );
         }
         if zones_used.values().any(|uses| *uses > 1) {
@@ -329,7 +361,10 @@ fn key_of(text: &str) -> Option<Out> {
     }
     let mut parts = Vec::new();
     let variables = text.replace(['{', '}'], "");
-    for variable in variables.split('$').map(|part| part.trim_matches([':', '-', '|', '.', ' '])) {
+    for variable in variables
+        .split('$')
+        .map(|part| part.trim_matches([':', '-', '|', '.', ' ']))
+    {
         let named = |kind: &str, name: &str| Out::map([(kind, Out::text(name))]);
         parts.push(match variable {
             "" => continue,
@@ -358,12 +393,18 @@ mod tests {
     #[test]
     fn keys_are_known() {
         let one = |kind: &str, name: &str| Some(Out::map([(kind, Out::text(name))]));
-        assert_eq!(key_of("$binary_remote_addr"), Some(Out::text("client_address")));
+        assert_eq!(
+            key_of("$binary_remote_addr"),
+            Some(Out::text("client_address"))
+        );
         assert_eq!(key_of("$http_x_api_key"), one("header", "x-api-key"));
         assert_eq!(key_of("${arg_user}"), one("query", "user"));
         assert_eq!(
             key_of("$binary_remote_addr$cookie_sid"),
-            Some(Out::List(vec![Out::text("client_address"), one("cookie", "sid").unwrap()]))
+            Some(Out::List(vec![
+                Out::text("client_address"),
+                one("cookie", "sid").unwrap()
+            ]))
         );
         assert_eq!(key_of("$request_uri"), None);
     }

@@ -107,7 +107,8 @@ fn tokens(text: &str) -> anyhow::Result<Vec<(Token, usize)>> {
             }
             first => {
                 let mut word = String::from(first);
-                while let Some(c) = chars.next_if(|c| !c.is_whitespace() && !matches!(c, ';' | '{' | '}'))
+                while let Some(c) =
+                    chars.next_if(|c| !c.is_whitespace() && !matches!(c, ';' | '{' | '}'))
                 {
                     word.push(c);
                     // `${name}` is one word.

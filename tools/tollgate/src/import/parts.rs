@@ -15,7 +15,10 @@ impl Names {
     /// would be the same.
     pub(crate) fn of(&mut self, text: &str) -> String {
         let is_taken = |c: &char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-' | '@');
-        let plain: String = text.chars().map(|c| if is_taken(&c) { c } else { '-' }).collect();
+        let plain: String = text
+            .chars()
+            .map(|c| if is_taken(&c) { c } else { '-' })
+            .collect();
         let plain = plain.trim_matches(|c: char| !c.is_ascii_alphanumeric());
         let plain: String = plain.chars().take(MOST_NAME).collect();
         let plain = match plain.is_empty() {
@@ -70,7 +73,10 @@ pub(crate) fn api(name: &str, hosts: &[String], paths: &[String], methods: &[Str
         .with("hosts", Out::texts(hosts))
         .with("path", Out::texts(paths))
         .with("methods", Out::texts(methods));
-    Out::map([("name", Out::text(name)), ("match", Out::List(vec![requests]))])
+    Out::map([
+        ("name", Out::text(name)),
+        ("match", Out::List(vec![requests])),
+    ])
 }
 
 #[cfg(test)]
@@ -81,7 +87,10 @@ mod tests {
     fn names_are_told_apart() {
         let mut names = Names::default();
         let all = ["a b", "a-b", "a-b-2", "", "é", "a/b"].map(|text| names.of(text));
-        assert_eq!(all, ["a-b", "a-b-2", "a-b-2-2", "unnamed", "unnamed-2", "a-b-3"]);
+        assert_eq!(
+            all,
+            ["a-b", "a-b-2", "a-b-2-2", "unnamed", "unnamed-2", "a-b-3"]
+        );
     }
 
     #[test]
@@ -95,7 +104,11 @@ mod tests {
             (0.000_001, None),
             (0.0, None),
         ] {
-            assert_eq!(rate_of_second(per_second).as_deref(), expected, "{per_second}");
+            assert_eq!(
+                rate_of_second(per_second).as_deref(),
+                expected,
+                "{per_second}"
+            );
         }
     }
 }

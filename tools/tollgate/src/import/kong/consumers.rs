@@ -26,13 +26,19 @@ impl Import {
         let keys = own(&consumer.keyauth_credentials, &kong.keyauth_credentials);
         let secrets = own(&consumer.jwt_secrets, &kong.jwt_secrets);
         let groups = own(&consumer.acls, &kong.acls);
-        let groups: BTreeSet<String> =
-            groups.into_iter().filter_map(|credential| credential.group).collect();
+        let groups: BTreeSet<String> = groups
+            .into_iter()
+            .filter_map(|credential| credential.group)
+            .collect();
         let keys: Vec<Out> = keys.iter().filter_map(|key| self.key(key, label)).collect();
-        let clients: Vec<Out> =
-            secrets.iter().filter_map(|secret| self.provider(secret, label)).collect();
+        let clients: Vec<Out> = secrets
+            .iter()
+            .filter_map(|secret| self.provider(secret, label))
+            .collect();
         if keys.is_empty() && clients.is_empty() {
-            self.imported.lose(format!("consumer {label}: it has no credential that can be taken"));
+            self.imported.lose(format!(
+                "consumer {label}: it has no credential that can be taken"
+            ));
             return;
         }
         let id = self.names.of(label);
@@ -70,7 +76,8 @@ impl Import {
             return None;
         };
         if !["RS256", "RS384", "RS512", "ES256", "ES384"].contains(&algorithm) {
-            self.imported.lose(format!("consumer {label}: tokens signed by {algorithm}"));
+            self.imported
+                .lose(format!("consumer {label}: tokens signed by {algorithm}"));
             return None;
         }
         let name = self.names.of(&format!("{label}-jwt"));
@@ -86,19 +93,24 @@ impl Import {
             "jwt: exp is required and checked; Kong checks it only where claims_to_verify names it. \
              Audiences are not checked, as in Kong: replace any_audience by audiences",
         );
-        Some(Out::map([("provider", Out::text(name)), ("id", Out::text(issuer))]))
+        Some(Out::map([
+            ("provider", Out::text(name)),
+            ("id", Out::text(issuer)),
+        ]))
     }
 
     /// The plan that a consumer needs; consumers that need the same share it.
     fn plan(&mut self, kong: &Kong, consumer: &Consumer, groups: &BTreeSet<String>) -> String {
         let mut own = None;
         for plugin in of_consumer(kong, consumer).filter(|plugin| plugin.enabled) {
-            if plugin.name == "rate-limiting" && plugin.route.is_none() && plugin.service.is_none() {
+            if plugin.name == "rate-limiting" && plugin.route.is_none() && plugin.service.is_none()
+            {
                 self.limiting_differs(&plugin.config);
                 own = Some(windows(&plugin.config));
             } else {
                 let label = consumer.label();
-                self.imported.lose(format!("consumer {label}: its plugin {}", plugin.name));
+                self.imported
+                    .lose(format!("consumer {label}: its plugin {}", plugin.name));
             }
         }
         let windows = own.unwrap_or_else(|| self.windows.clone());
@@ -121,8 +133,12 @@ impl Import {
             };
             is_allowed && !api.deny.iter().any(|group| groups.contains(group))
         };
-        let open: Vec<String> =
-            self.apis.iter().filter(is_open).map(|api| api.name.clone()).collect();
+        let open: Vec<String> = self
+            .apis
+            .iter()
+            .filter(is_open)
+            .map(|api| api.name.clone())
+            .collect();
         (open.len() < self.apis.len()).then_some(open)
     }
 }
@@ -132,7 +148,10 @@ fn plan_of(windows: &[(&'static str, u64)], apis: Option<Vec<String>>) -> Out {
     let throttle = throttle.map(|(_, limit)| Out::text(format!("{limit}/s")));
     let quotas = windows.iter().filter(|(window, _)| *window != "second");
     let quotas = quotas.map(|(window, limit)| {
-        Out::map([("limit", Out::Number(*limit)), ("period", Out::text(*window))])
+        Out::map([
+            ("limit", Out::Number(*limit)),
+            ("period", Out::text(*window)),
+        ])
     });
     let plan = Out::map([] as [(&str, Out); 0])
         .with("throttle", throttle)

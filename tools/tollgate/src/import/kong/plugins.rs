@@ -15,7 +15,11 @@ enum Scope {
 
 impl Import {
     pub(super) fn plugins(&mut self, kong: &Kong) {
-        for plugin in kong.plugins.iter().filter(|plugin| plugin.consumer.is_none()) {
+        for plugin in kong
+            .plugins
+            .iter()
+            .filter(|plugin| plugin.consumer.is_none())
+        {
             let scope = match (&plugin.route, &plugin.service) {
                 (Some(route), _) => Scope::Route(route.name().to_owned()),
                 (None, Some(service)) => Scope::Service(service.name().to_owned()),
@@ -50,6 +54,10 @@ impl Import {
             "jwt" => {
                 self.require("jwt", scope);
                 self.anonymous(config, "jwt");
+                self.imported.differ(
+                    "jwt: tokens are taken from the header authorization alone; for others see \
+                     jwt_authz.token",
+                );
             }
             "acl" => self.acl(config, scope),
             "rate-limiting" => self.rate_limiting(config, scope),
@@ -90,17 +98,23 @@ impl Import {
         self.require("api_key", scope);
         self.anonymous(config, "key-auth");
         let names = config["key_names"].as_array();
-        let names: Vec<&str> = names.into_iter().flatten().filter_map(Json::as_str).collect();
+        let names: Vec<&str> = names
+            .into_iter()
+            .flatten()
+            .filter_map(Json::as_str)
+            .collect();
         let name = names.first().copied().unwrap_or("apikey");
         if names.len() > 1 {
             let others = names.get(1..).unwrap_or_default().join(", ");
-            self.imported.lose(format!("key-auth: the further key_names {others}"));
+            self.imported
+                .lose(format!("key-auth: the further key_names {others}"));
         }
         let on = |field: &str| config[field].as_bool().unwrap_or(true);
         let header = on("key_in_header").then(|| Out::text(name));
         let query = on("key_in_query").then(|| Out::text(name));
         if config["key_in_body"].as_bool() == Some(true) {
-            self.imported.lose("key-auth: key_in_body, as bodies are not read");
+            self.imported
+                .lose("key-auth: key_in_body, as bodies are not read");
         }
         let hides = config["hide_credentials"].as_bool().unwrap_or(false);
         let realm = config["realm"].as_str().map(Out::text);
@@ -119,7 +133,10 @@ impl Import {
     }
 
     fn anonymous(&mut self, config: &Json, plugin: &str) {
-        if config["anonymous"].as_str().is_some_and(|consumer| !consumer.is_empty()) {
+        if config["anonymous"]
+            .as_str()
+            .is_some_and(|consumer| !consumer.is_empty())
+        {
             self.imported.lose(format!(
                 "{plugin}: the consumer for anonymous callers; see usage_plan.anonymous, and \
                  require: {{ any_of: [api_key, anonymous] }} in access"
@@ -158,7 +175,11 @@ impl Import {
             "service" => Out::text("global"),
             "header" => match config["header_name"].as_str() {
                 Some(name) => Out::map([("header", Out::text(name))]),
-                None => return self.imported.lose("rate-limiting by a header without header_name"),
+                None => {
+                    return self
+                        .imported
+                        .lose("rate-limiting by a header without header_name");
+                }
             },
             other => return self.imported.lose(format!("rate-limiting by {other}")),
         };
@@ -189,7 +210,8 @@ impl Import {
                 ("key", key.clone()),
                 ("rate", Out::text(format!("{limit}/{unit}"))),
             ]);
-            self.limits.push(limit.with("apis", Out::texts(apis.clone())));
+            self.limits
+                .push(limit.with("apis", Out::texts(apis.clone())));
         }
     }
 
@@ -221,13 +243,17 @@ impl Import {
         let echo = config["echo_downstream"].as_bool().unwrap_or(false);
         let generator = config["generator"].as_str().unwrap_or("uuid#counter");
         if generator != "uuid" {
-            self.imported.differ(format!("correlation-id: {generator} becomes a UUID"));
+            self.imported
+                .differ(format!("correlation-id: {generator} becomes a UUID"));
         }
         self.imported.differ(
             "correlation-id: Kong keeps whatever id a client sends; here only ids from the networks \
              in request_id.accept.from are kept",
         );
-        let section = Out::map([("header", Out::text(header)), ("format", Out::text("uuid4"))]);
+        let section = Out::map([
+            ("header", Out::text(header)),
+            ("format", Out::text("uuid4")),
+        ]);
         let section = section.with("echo", (!echo).then_some(Out::Truth(false)));
         self.request_id.get_or_insert(section);
     }
@@ -250,7 +276,8 @@ impl Import {
         ));
         for name in self.names_of(scope) {
             let end = Out::text("2000-01-01T00:00:00Z");
-            self.sunset.push(Out::map([("api", Out::text(name)), ("sunset", end)]));
+            self.sunset
+                .push(Out::map([("api", Out::text(name)), ("sunset", end)]));
         }
     }
 }
@@ -258,7 +285,12 @@ impl Import {
 /// The windows of a `rate-limiting` plugin, from short to long.
 pub(super) fn windows(config: &Json) -> Vec<(&'static str, u64)> {
     let names = ["second", "minute", "hour", "day", "month", "year"];
-    let window = |name| Some((name, config[name].as_f64().filter(|limit| *limit >= 1.0)? as u64));
+    let window = |name| {
+        Some((
+            name,
+            config[name].as_f64().filter(|limit| *limit >= 1.0)? as u64,
+        ))
+    };
     names.into_iter().filter_map(window).collect()
 }
 

@@ -11,7 +11,11 @@ impl Import {
             }
         }
         for route in &kong.routes {
-            let service = route.service.as_ref().map_or("", Reference::name).to_owned();
+            let service = route
+                .service
+                .as_ref()
+                .map_or("", Reference::name)
+                .to_owned();
             self.route(route, &service);
         }
     }
@@ -34,9 +38,14 @@ impl Import {
         }
         let hosts = self.hosts(route, label);
         let written = route.paths.clone().unwrap_or_default();
-        let paths: Vec<String> = written.iter().filter_map(|path| self.path(path, label)).collect();
+        let paths: Vec<String> = written
+            .iter()
+            .filter_map(|path| self.path(path, label))
+            .collect();
         if !written.is_empty() && paths.is_empty() {
-            self.imported.lose(format!("route {label}: none of its paths can be written here"));
+            self.imported.lose(format!(
+                "route {label}: none of its paths can be written here"
+            ));
             return;
         }
         let name = self.names.of(label);
@@ -54,9 +63,12 @@ impl Import {
 
     fn hosts(&mut self, route: &Route, label: &str) -> Vec<String> {
         let hosts = route.hosts.iter().flatten();
-        let (good, bad): (Vec<&String>, Vec<&String>) = hosts.partition(|host| !host.ends_with(".*"));
+        let (good, bad): (Vec<&String>, Vec<&String>) =
+            hosts.partition(|host| !host.ends_with(".*"));
         for host in bad {
-            self.imported.lose(format!("route {label}: the host {host}, write its hosts out"));
+            self.imported.lose(format!(
+                "route {label}: the host {host}, write its hosts out"
+            ));
         }
         good.into_iter().cloned().collect()
     }
