@@ -8,11 +8,11 @@ use serde_json::{Value as Json, json};
 use tollgate_core::config::ConfigErrors;
 
 use crate::args::{ExportCommand, IstioArguments};
-use crate::check::{self, Checked};
+use crate::check;
 use crate::explain::{named, only_section};
 use crate::input::{self, Input};
-use crate::section::{Form, Section};
-use crate::yaml::scalar::{Dialect, Numbers, Reading};
+use crate::section::Section;
+use crate::yaml::scalar::Reading;
 use crate::yaml::{Node, Value};
 use crate::{Outcome, note};
 
@@ -26,18 +26,14 @@ pub fn run(command: &ExportCommand, out: &mut dyn Write) -> anyhow::Result<Outco
         return Ok(Outcome::Bad);
     }
     let section = only_section(&checked, &arguments.plugin)?;
-    let manifest = istio(section, arguments, &checked)?;
+    let manifest = istio(section, arguments)?;
     verify(&manifest, section)?;
     out.write_all(manifest.as_bytes())?;
     Ok(Outcome::Good)
 }
 
 /// A WasmPlugin (extensions.istio.io/v1alpha1).
-fn istio(
-    section: &Section,
-    arguments: &IstioArguments,
-    checked: &Checked,
-) -> anyhow::Result<String> {
+fn istio(section: &Section, arguments: &IstioArguments) -> anyhow::Result<String> {
     let stem = section
         .plugin
         .strip_suffix(".wasm")
@@ -78,7 +74,7 @@ fn istio(
         spec.push(("vmConfig", Field::Json(env)));
     }
     let config = match &section.nodes {
-        Some(node) => Field::Node(node, reading(section, checked)),
+        Some(node) => Field::Node(node, section.reading),
         None => Field::Json(document.clone()),
     };
     spec.push(("pluginConfig", config));
@@ -100,18 +96,6 @@ fn istio(
         ("spec", Field::Fields(Fields(spec))),
     ]);
     Ok(serde_saphyr::to_string(&manifest)?)
-}
-
-fn reading(section: &Section, checked: &Checked) -> Reading {
-    let is_json = serde_json::from_str::<serde::de::IgnoredAny>(&checked.input.text).is_ok();
-    let dialect = match section.form {
-        _ if is_json => Dialect::Json,
-        Form::EnvoyText => Dialect::Json,
-        Form::EnvoyStruct | Form::Bare => Dialect::Envoy,
-        Form::WasmPlugin | Form::EnvoyExtensionPolicy => Dialect::Kubernetes,
-    };
-    let numbers = Numbers::AsWritten;
-    Reading { dialect, numbers }
 }
 
 /// Reads the manifest back: the plugin must get the same document from it.

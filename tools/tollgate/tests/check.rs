@@ -194,6 +194,34 @@ spec:
 }
 
 #[test]
+fn an_envoy_filter_of_istio_is_read_by_kubernetes() {
+    let resource = "apiVersion: networking.istio.io/v1alpha3
+kind: EnvoyFilter
+spec:
+  configPatches:
+  - applyTo: HTTP_FILTER
+    patch:
+      operation: INSERT_BEFORE
+      value:
+        name: tollgate
+        typed_config:
+          \"@type\": type.googleapis.com/udpa.type.v1.TypedStruct
+          type_url: type.googleapis.com/envoy.extensions.filters.http.wasm.v3.Wasm
+          value:
+            config:
+              vm_config: { code: { local: { filename: /filters/usage-plan.wasm } } }
+              configuration:
+                \"@type\": type.googleapis.com/google.protobuf.Struct
+                value:
+                  usage_plan:
+                    anonymous: { plan: a }
+                    plans: { a: { quota: { limit: 10000000000, period: dya } } }
+";
+    let path = "usage_plan.plans.a.quota.period".to_owned();
+    assert_eq!(mistakes(resource, &[]), [(path, 21, 72)]);
+}
+
+#[test]
 fn a_plugin_refuses_what_is_another_ones() {
     let ran = tollgate_on(
         "rate_limit: []\n",

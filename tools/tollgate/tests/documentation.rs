@@ -93,7 +93,10 @@ fn every_block_is_what_its_page_says() {
             };
             good += usize::from(checked.outcome() == Outcome::Good);
             if checked.outcome() != expected {
-                wrong.push(format!("{place}: expected {expected:?}\n{}", checked.report()));
+                wrong.push(format!(
+                    "{place}: expected {expected:?}\n{}",
+                    checked.report()
+                ));
             }
         }
     }
@@ -110,10 +113,22 @@ fn every_envoy_configuration_is_good() {
             text: fs::read_to_string(&path).unwrap(),
         };
         let checked = check(input, None);
-        assert_eq!(checked.outcome(), Outcome::Good, "{}\n{}", path.display(), checked.report());
+        assert_eq!(
+            checked.outcome(),
+            Outcome::Good,
+            "{}\n{}",
+            path.display(),
+            checked.report()
+        );
         let file = path.with_extension("wasm");
         let plugin = file.file_name().unwrap().to_str().unwrap();
-        assert!(checked.sections.iter().any(|section| section.plugin == plugin), "{plugin}");
+        assert!(
+            checked
+                .sections
+                .iter()
+                .any(|section| section.plugin == plugin),
+            "{plugin}"
+        );
     }
 }
 
@@ -122,6 +137,12 @@ fn blocks_are_found_with_what_completes_them() {
     let page = "<!-- with\nb: 2\n-->\n\n```yaml\na: 1\n```\n```sh\n```yaml\n```\n```yaml refused\nc: 3\n```\n";
     let found = blocks("page", page);
     assert_eq!(found.len(), 2);
-    assert_eq!((found[0].text.as_str(), found[0].place.as_str()), ("a: 1\nb: 2\n", "page:5"));
-    assert_eq!((found[1].text.as_str(), found[1].word.as_str()), ("c: 3\n", "refused"));
+    assert_eq!(
+        (found[0].text.as_str(), found[0].place.as_str()),
+        ("a: 1\nb: 2\n", "page:5")
+    );
+    assert_eq!(
+        (found[1].text.as_str(), found[1].word.as_str()),
+        ("c: 3\n", "refused")
+    );
 }

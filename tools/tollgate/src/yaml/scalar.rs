@@ -43,6 +43,12 @@ impl Reading {
         numbers: Numbers::Doubles,
     };
 
+    /// JSON text, as in a StringValue.
+    pub const JSON: Reading = Reading {
+        dialect: Dialect::Json,
+        numbers: Numbers::AsWritten,
+    };
+
     /// Turns a node into JSON as the plugin gets it. What no reader would take is recorded.
     pub fn json(self, node: &Node, path: &str, errors: &mut ConfigErrors) -> Json {
         match &node.value {

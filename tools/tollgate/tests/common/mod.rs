@@ -1,5 +1,6 @@
 //! Running the binary.
 
+#![allow(missing_docs, unreachable_pub, reason = "for tests only")]
 #![allow(dead_code, reason = "each test file uses some of it")]
 
 use std::io::Write as _;
