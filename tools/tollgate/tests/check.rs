@@ -1,5 +1,17 @@
 //! `tollgate check`, as it is run.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::arithmetic_side_effects,
+    reason = "helpers of tests want to fail loudly"
+)]
+#![allow(
+    clippy::string_slice,
+    reason = "a test that cuts within a character shall fail"
+)]
+
 mod common;
 
 use std::process::Command;

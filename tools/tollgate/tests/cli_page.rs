@@ -3,6 +3,14 @@
 //! Every block of `sh` is run. The block of `text` behind it, if there is one, is how its output
 //! begins.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::arithmetic_side_effects,
+    reason = "helpers of tests want to fail loudly"
+)]
+
 mod common;
 
 use std::fs;

@@ -1,5 +1,13 @@
 //! `tollgate import`, `export`, `key`, `schema` and `completions`, as they are run.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::arithmetic_side_effects,
+    reason = "helpers of tests want to fail loudly"
+)]
+
 mod common;
 
 use std::process::Command;

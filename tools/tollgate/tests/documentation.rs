@@ -12,6 +12,14 @@
 //! -->
 //! ```
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::arithmetic_side_effects,
+    reason = "helpers of tests want to fail loudly"
+)]
+
 use std::fs;
 use std::path::{Path, PathBuf};
 

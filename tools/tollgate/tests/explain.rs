@@ -1,5 +1,13 @@
 //! `tollgate explain`, as it is run.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::arithmetic_side_effects,
+    reason = "helpers of tests want to fail loudly"
+)]
+
 mod common;
 
 use common::{Ran, repository, tollgate, tollgate_on};

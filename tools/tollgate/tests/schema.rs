@@ -4,6 +4,14 @@
 //! every place the types are asked: an unknown field makes them list the fields that they have and
 //! those that are missing, an unknown word the words.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::arithmetic_side_effects,
+    reason = "helpers of tests want to fail loudly"
+)]
+
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::PathBuf;
