@@ -82,7 +82,7 @@ pub struct ExplainArguments {
     /// What `check` takes; with one section, or one for the plugin
     #[arg(value_name = "FILE")]
     pub file: PathBuf,
-    /// Method and URL, as 'GET https://api.bank.example/v1/accounts/7'
+    /// Method and URL, as `GET https://api.bank.example/v1/accounts/7`
     #[arg(long, value_name = "REQUEST")]
     pub request: String,
     /// A header of the request; may be repeated
