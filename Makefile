@@ -23,7 +23,7 @@ export PATH := $(PATH):$(HOME)/.cargo/bin
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help demo simulate test unit wasm-test e2e build dist test-plugins envoy bench \
+.PHONY: help demo simulate test unit wasm-test e2e build dist test-plugins cli envoy bench \
 	microbench instructions fmt lint lint-each deny setup clean
 
 say = @printf '\n==> %s\n'
@@ -90,6 +90,11 @@ dist: build ## Build the plugins and package them into dist/
 
 test-plugins: setup
 	@$(build_wasm) -p '*-test-plugin'
+
+cli: setup ## Build the command line, and print its path
+	$(say) 'Building the command line'
+	@cargo build --release -p tollgate-cli
+	@echo "$$CARGO_TARGET_DIR/release/tollgate"
 
 envoy: setup ## Fetch the Envoy that the demo and the tests run, and print its path
 	@tools/fetch-envoy

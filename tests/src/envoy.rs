@@ -44,7 +44,23 @@ impl Envoy {
     pub async fn validate(bootstrap: &Value) -> Validation {
         let folder = Folder::new().expect("a temporary folder");
         let config = folder.write_config(bootstrap).expect("a writable folder");
-        let mut command = folder.command(&config).expect("an Envoy to ask");
+        Self::validate_file(&folder, &config).await
+    }
+
+    /// Asks Envoy about a configuration as it is written, in YAML.
+    ///
+    /// # Panics
+    ///
+    /// When there is no Envoy to ask.
+    pub async fn validate_yaml(text: &str) -> Validation {
+        let folder = Folder::new().expect("a temporary folder");
+        let config = folder.0.path().join("envoy.yaml");
+        fs::write(&config, text).expect("a writable folder");
+        Self::validate_file(&folder, &config).await
+    }
+
+    async fn validate_file(folder: &Folder, config: &Path) -> Validation {
+        let mut command = folder.command(config).expect("an Envoy to ask");
         command.args(["--mode", "validate"]);
         let mut process = Process::spawn(command).expect("an Envoy that runs");
         let status = wait_for("`envoy --mode validate` to end", async || {

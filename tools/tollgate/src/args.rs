@@ -82,7 +82,7 @@ pub struct ExplainArguments {
     /// What `check` takes; with one section, or one for the plugin
     #[arg(value_name = "FILE")]
     pub file: PathBuf,
-    /// Method and URL, as 'GET https://api.bank.example/v1/accounts/7'
+    /// Method and URL, as `GET https://api.bank.example/v1/accounts/7`
     #[arg(long, value_name = "REQUEST")]
     pub request: String,
     /// A header of the request; may be repeated
@@ -124,6 +124,7 @@ pub enum KeyCommand {
         /// What the key begins with, so that people and scanners recognise it, as bank_live_
         #[arg(long, default_value = "", value_name = "TEXT")]
         prefix: String,
+        /// Where the pepper is.
         #[command(flatten)]
         pepper: PepperArguments,
     },
@@ -131,6 +132,7 @@ pub enum KeyCommand {
     ///
     /// A key is never an argument: arguments are seen by every user of the machine.
     Hash {
+        /// Where the pepper is.
         #[command(flatten)]
         pepper: PepperArguments,
     },

@@ -98,7 +98,10 @@ fn explain(section: &Section, arguments: &ExplainArguments) -> anyhow::Result<Ex
     let mut explanation = visit(section.plugin, run).context("the plugin is unknown")??;
     explanation.plugin = section.plugin;
     explanation.apis = apis::judge(&document, &asked);
-    explanation.missing_keys = keys.missing();
+    // Keys are fetched before they are needed; what was missing matters where it decides.
+    if explanation.needs_keys() {
+        explanation.missing_keys = keys.missing();
+    }
     Ok(explanation)
 }
 

@@ -27,6 +27,8 @@ pub struct Section {
     pub mistakes: ConfigErrors,
     /// The environment variables that the plugin is given.
     pub variables: Variables,
+    /// How the nodes are read.
+    pub reading: Reading,
 }
 
 /// What a document stands in.
@@ -104,10 +106,15 @@ struct Finder<'a> {
 
 impl Finder<'_> {
     fn search(&self, root: &Node, sections: &mut Vec<Section>) {
+        // An EnvoyFilter of Istio's is read by Kubernetes before Envoy gets it.
+        let dialect = match root.get("kind").is_some() && root.get("apiVersion").is_some() {
+            true => Dialect::Kubernetes,
+            false => Dialect::Envoy,
+        };
         root.walk(&mut |node| {
             if is_type(node, WASM_FILTER) {
                 let config = node.get("config").or_else(|| node.at(&["value", "config"]));
-                sections.extend(config.and_then(|config| self.envoy(node, config)));
+                sections.extend(config.and_then(|config| self.envoy(node, config, dialect)));
                 return false;
             }
             let group = node.text_at(&["apiVersion"]).unwrap_or_default();
@@ -129,7 +136,7 @@ impl Finder<'_> {
         });
     }
 
-    fn envoy(&self, filter: &Node, config: &Node) -> Option<Section> {
+    fn envoy(&self, filter: &Node, config: &Node, dialect: Dialect) -> Option<Section> {
         let code = config.at(&["vm_config", "code"]);
         let file = code.and_then(|code| {
             code.text_at(&["local", "filename"])
@@ -146,7 +153,7 @@ impl Finder<'_> {
             ]
             .concat(),
         );
-        let reading = self.reading(Dialect::Envoy, Numbers::Doubles);
+        let reading = self.reading(dialect, Numbers::Doubles);
         let Some(configuration) = configuration else {
             return Some(self.empty(plugin, Form::EnvoyStruct, filter, variables));
         };
@@ -259,6 +266,7 @@ impl Finder<'_> {
             place: node.span.clone(),
             mistakes,
             variables,
+            reading,
         }
     }
 
@@ -271,6 +279,7 @@ impl Finder<'_> {
             place: value.span.clone(),
             mistakes: ConfigErrors::default(),
             variables,
+            reading: Reading::JSON,
         }
     }
 
@@ -283,6 +292,7 @@ impl Finder<'_> {
             place: at.span.clone(),
             mistakes: ConfigErrors::default(),
             variables,
+            reading: Reading::JSON,
         }
     }
 }

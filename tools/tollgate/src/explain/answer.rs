@@ -76,6 +76,12 @@ impl Statuses {
 }
 
 impl Explanation {
+    /// Whether the keys of an issuer could have made a difference.
+    pub(crate) fn needs_keys(&self) -> bool {
+        let mut did = self.steps.iter().flat_map(|event| &event.did);
+        did.any(|did| did.contains("issuer-unavailable"))
+    }
+
     pub(crate) fn of(asked: &Asked, reply: Reply, seen: Seen, statuses: Statuses) -> Self {
         let forwarded = reply.upstream.is_some();
         let (kind, why) = match seen.problem.filter(|_| !forwarded) {

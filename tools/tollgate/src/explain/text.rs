@@ -69,7 +69,7 @@ fn limits(explanation: &Explanation, out: &mut dyn Write) -> io::Result<()> {
     for limit in &explanation.limits {
         writeln!(
             out,
-            "  {}: {} of {} left; full again in {} s",
+            "  {}: {} of {} left for the next {} s",
             limit.name, limit.remaining, limit.allowance, limit.reset_seconds
         )?;
     }

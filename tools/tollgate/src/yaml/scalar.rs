@@ -43,6 +43,12 @@ impl Reading {
         numbers: Numbers::Doubles,
     };
 
+    /// JSON text, as in a StringValue.
+    pub const JSON: Reading = Reading {
+        dialect: Dialect::Json,
+        numbers: Numbers::AsWritten,
+    };
+
     /// Turns a node into JSON as the plugin gets it. What no reader would take is recorded.
     pub fn json(self, node: &Node, path: &str, errors: &mut ConfigErrors) -> Json {
         match &node.value {
@@ -79,7 +85,9 @@ impl Reading {
 
     fn scalar(self, scalar: &Scalar) -> Json {
         let text = scalar.text.as_str();
-        if scalar.style != ScalarStyle::Plain || scalar.is_text {
+        // Envoy pays no regard to tags.
+        let is_text = scalar.is_text && self.dialect != Dialect::Envoy;
+        if scalar.style != ScalarStyle::Plain || is_text {
             return Json::from(text);
         }
         if matches!(text, "" | "~" | "null" | "Null" | "NULL") {
@@ -219,7 +227,7 @@ mod tests {
             ("~", json!(null)),
             ("'on'", json!("on")),
             ("\"7\"", json!("7")),
-            ("!!str 7", json!("7")),
+            ("!!str 7", json!(7.0)),
             ("10/s", json!("10/s")),
             ("2027-06-30T00:00:00Z", json!("2027-06-30T00:00:00Z")),
         ] {
@@ -242,6 +250,7 @@ mod tests {
             ("1.5", json!(1.5)),
             ("1e3", json!(1000.0)),
             ("1h30m", json!("1h30m")),
+            ("!!str 7", json!("7")),
             ("on", json!(true)),
             ("-x", json!("-x")),
             ("e5", json!("e5")),
