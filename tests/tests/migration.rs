@@ -67,7 +67,7 @@ async fn from_apigee() {
     while !(seen.contains(&200) && seen.contains(&429)) {
         let reply = client.get(path).send().await;
         if reply.status == 200 {
-            assert_eq!(reply.echo().path(), "/v1/accounts/7?page=2");
+            assert_eq!(reply.echo().path, "/v1/accounts/7?page=2");
         }
         seen.push(reply.status);
         assert!(seen.len() < 1000, "{seen:?}");
