@@ -33,6 +33,10 @@ async fn every_file_in_envoy_is_valid() {
     let mut files = 0;
     for entry in std::fs::read_dir(repository().join("envoy")).unwrap() {
         let path = entry.unwrap().path();
+        // The folders are for others who write Envoy's configuration: see manifests.rs.
+        if path.is_dir() {
+            continue;
+        }
         let config = ConfigFile::load(&path)
             .built_plugins()
             .certificates(&authority, &server);

@@ -93,7 +93,7 @@ fn filled_in(expression: &str) -> String {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn every_panel_and_every_rule_has_data() {
     let mut observed = Observed::start().await;
-    let gateways = [&observed.gateway, &observed.mortal];
+    let gateways = [&observed.gateway, &observed.mortal, &observed.stored];
     let Some(prometheus) = Prometheus::start(&gateways, &[repository().join(RULES)]).await else {
         return;
     };
@@ -233,8 +233,13 @@ async fn the_list_of_metrics_is_what_there_is() {
     let documented = documented();
     let mut observed = Observed::start().await;
     let found = async |observed: &Observed| -> BTreeMap<String, BTreeSet<String>> {
-        let stats = observed.gateway.stats().await;
-        let samples = stats.with_prefix("tollgate_");
+        let gateways = [
+            observed.gateway.stats().await,
+            observed.stored.stats().await,
+        ];
+        let samples = gateways
+            .iter()
+            .flat_map(|stats| stats.with_prefix("tollgate_"));
         samples
             .map(|sample| (sample.name.clone(), sample.labels.keys().cloned().collect()))
             .collect()

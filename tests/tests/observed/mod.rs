@@ -22,6 +22,8 @@ pub(crate) struct Observed {
     pub(crate) gateway: Envoy,
     /// With one that dies when it is asked to.
     pub(crate) mortal: Envoy,
+    /// With quotas in a store that does not answer.
+    pub(crate) stored: Envoy,
     idp: Idp,
     _upstream: EchoUpstream,
     /// Requests that stay under way.
@@ -54,6 +56,17 @@ impl Observed {
             .start()
             .await
             .unwrap();
+        let stored = Envoy::builder()
+            .upstream(&upstream)
+            .filter(wasm_filter(
+                "stored",
+                plugin("usage-plan"),
+                stored_document(),
+            ))
+            .cluster(cluster("down", nobody))
+            .start()
+            .await
+            .unwrap();
         let mut held = JoinSet::new();
         for number in 0..HELD {
             let request = gateway.http1().get("/held");
@@ -71,6 +84,7 @@ impl Observed {
         Self {
             gateway,
             mortal,
+            stored,
             idp,
             _upstream: upstream,
             _held: held,
@@ -102,6 +116,8 @@ impl Observed {
         client.get("/flood").send().await;
         assert_status(client.get("/flood"), 429).await;
         assert_status(client.get("/tried"), 200).await;
+        let stored = self.stored.http1().get("/").header("x-api-key", "acme-key");
+        assert_status(stored, 200).await;
         assert_status(self.mortal.http1().get("/").header("x-trap", "1"), 503).await;
     }
 
@@ -120,7 +136,22 @@ async fn assert_status(request: RequestBuilder, status: u16) -> Reply {
     reply
 }
 
-/// A document with every section that counts something.
+/// Quotas in a store.
+fn stored_document() -> Value {
+    json!({ "usage_plan": {
+        "store": {
+            "redis_http": { "cluster": "down", "url": "http://redis.example/", "dialect": "webdis" },
+            "envoys": 2,
+            "on_store_failure": "allow",
+        },
+        "plans": { "gold": { "quota": { "limit": 1_000_000, "period": "month" } } },
+        "consumers": [
+            { "id": "acme", "plan": "gold", "keys": [{ "sha256": sha256("acme-key") }] },
+        ],
+    } })
+}
+
+/// A document with every section that counts something but a store.
 fn document(idp: &Idp) -> Value {
     let in_a_week = jiff::Timestamp::from_second(unix_time() + 7 * 86_400).unwrap();
     let in_a_week = in_a_week.to_string();

@@ -325,12 +325,19 @@ fn every_document_of_ours_is_valid() {
             }
         }
     };
-    for entry in fs::read_dir(repository().join("envoy")).unwrap() {
-        let path = entry.unwrap().path();
-        check(
-            &path.display().to_string(),
-            &fs::read_to_string(&path).unwrap(),
-        );
+    for folder in [
+        "envoy",
+        "envoy/istio",
+        "envoy/envoy-gateway",
+        "tools/tollgate/tests/documents",
+    ] {
+        for entry in fs::read_dir(repository().join(folder)).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                continue;
+            }
+            check(&path.display().to_string(), &fs::read_to_string(&path).unwrap());
+        }
     }
     let mut pages: Vec<PathBuf> = fs::read_dir(repository().join("docs"))
         .unwrap()
