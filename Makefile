@@ -78,7 +78,7 @@ build_wasm = CARGO_TARGET_WASM32_WASIP1_RUSTFLAGS="--remap-path-prefix=$${CARGO_
 
 build: setup ## Build the plugins
 	$(say) 'Building the plugins'
-	@$(build_wasm) -p '*-filter'
+	@$(build_wasm) $(PLUGINS:%=-p %-filter)
 
 dist: build ## Build the plugins and package them into dist/
 	$(say) 'Packaging the plugins into dist/'
