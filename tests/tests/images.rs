@@ -10,7 +10,11 @@ use tollgate_tests::{plugin, repository};
 
 /// What a descriptor of an image layout leads to.
 fn blob(layout: &Path, descriptor: &Value) -> Vec<u8> {
-    let (algorithm, digest) = descriptor["digest"].as_str().unwrap().split_once(':').unwrap();
+    let (algorithm, digest) = descriptor["digest"]
+        .as_str()
+        .unwrap()
+        .split_once(':')
+        .unwrap();
     let contents = std::fs::read(layout.join("blobs").join(algorithm).join(digest)).unwrap();
     assert_eq!(sha256(&contents), digest);
     contents

@@ -81,13 +81,18 @@ pub fn check(input: Input, plugin: Option<&'static str>) -> Checked {
 }
 
 fn mistakes(section: &Section) -> Vec<Mistake> {
-    let configured = match section.mistakes.iter().any(|mistake| mistake.path.is_empty()) {
+    let configured = match section
+        .mistakes
+        .iter()
+        .any(|mistake| mistake.path.is_empty())
+    {
         // There is no document to speak of.
         true => Default::default(),
         false => plugin::configure(section.plugin, &section.document, &section.variables),
     };
     let all = section.mistakes.iter().chain(configured.iter());
-    all.map(|error| diagnostics::locate(error, section)).collect()
+    all.map(|error| diagnostics::locate(error, section))
+        .collect()
 }
 
 impl Checked {
@@ -102,7 +107,10 @@ impl Checked {
 
     /// The mistakes as they are shown to people, in colour.
     pub fn report(&self) -> String {
-        let documents = self.sections.iter().filter_map(|section| section.nodes.as_ref());
+        let documents = self
+            .sections
+            .iter()
+            .filter_map(|section| section.nodes.as_ref());
         let secrets: Vec<_> = documents.flat_map(diagnostics::secrets).collect();
         let reports = self.mistakes.iter();
         let reports: Vec<String> = reports
@@ -120,7 +128,11 @@ fn write_text(checked: &Checked, out: &mut dyn Write) -> anyhow::Result<()> {
         let s = if count == 1 { "" } else { "s" };
         writeln!(out, "{name}: {count} mistake{s}\n")?;
     } else if !checked.sections.is_empty() {
-        let plugins: Vec<&str> = checked.sections.iter().map(|section| section.plugin).collect();
+        let plugins: Vec<&str> = checked
+            .sections
+            .iter()
+            .map(|section| section.plugin)
+            .collect();
         writeln!(out, "{name}: good for {}", plugins.join(", "))?;
     }
     Ok(())

@@ -113,14 +113,22 @@ pub fn render(mistake: &Mistake, input: &Input, secrets: &[Range<usize>]) -> Str
     };
     let text = &input.text;
     let start = mistake.span.start.min(text.len());
-    let first = text.get(..start).and_then(|before| before.rfind('\n')).map_or(0, |at| at + 1);
+    let first = text
+        .get(..start)
+        .and_then(|before| before.rfind('\n'))
+        .map_or(0, |at| at + 1);
     let rest = text.get(first..).unwrap_or_default();
     let line = rest.lines().next().unwrap_or_default();
     // A block is shown by its first line.
-    let end = mistake.span.end.clamp(start, (first + line.len()).max(start));
+    let end = mistake
+        .span
+        .end
+        .clamp(start, (first + line.len()).max(start));
     let shown = masked(line, first, mistake, text, secrets);
     let (number, _) = position(text, start);
-    let annotation = AnnotationKind::Primary.span(start - first..end - first).label(cure);
+    let annotation = AnnotationKind::Primary
+        .span(start - first..end - first)
+        .label(cure);
     let snippet = Snippet::source(shown)
         .path(input.name.as_str())
         .line_start(number)
@@ -204,8 +212,14 @@ mod tests {
                     Some("did you mean \"b\"? (expected one of b, c)"),
                 ),
             ),
-            ("found text, expected a whole number", ("found text", Some("expected a whole number"))),
-            ("found nothing: give it a value", ("found nothing", Some("give it a value"))),
+            (
+                "found text, expected a whole number",
+                ("found text", Some("expected a whole number")),
+            ),
+            (
+                "found nothing: give it a value",
+                ("found nothing", Some("give it a value")),
+            ),
             ("is empty", ("is empty", None)),
         ] {
             assert_eq!(split(message), expected);

@@ -58,11 +58,18 @@ pub(crate) fn only_section<'a>(
     let name = &checked.input.name;
     let named = named(plugin)?;
     let mut fitting = checked.sections.iter();
-    let mut fitting = fitting.by_ref().filter(|section| named.is_none_or(|named| named == section.plugin));
+    let mut fitting = fitting
+        .by_ref()
+        .filter(|section| named.is_none_or(|named| named == section.plugin));
     match (fitting.next(), fitting.next()) {
         (Some(section), None) => Ok(section),
-        (None, _) => bail!("{name} has no configuration of {}", named.unwrap_or("a Tollgate plugin")),
-        (Some(_), Some(_)) => bail!("{name} has several configurations: choose one with --plugin, or give a file of one"),
+        (None, _) => bail!(
+            "{name} has no configuration of {}",
+            named.unwrap_or("a Tollgate plugin")
+        ),
+        (Some(_), Some(_)) => bail!(
+            "{name} has several configurations: choose one with --plugin, or give a file of one"
+        ),
     }
 }
 
@@ -115,7 +122,9 @@ impl Asked {
             .split_once(char::is_whitespace)
             .with_context(|| format!("--request: {expected}"))?;
         let url = url.trim();
-        let (scheme, rest) = url.split_once("://").with_context(|| format!("--request: {expected}"))?;
+        let (scheme, rest) = url
+            .split_once("://")
+            .with_context(|| format!("--request: {expected}"))?;
         // Not read any further: how a path is understood is what is to be explained.
         let end = rest.find(['/', '?']).unwrap_or(rest.len());
         let (authority, path) = rest.split_at(end);
@@ -136,7 +145,9 @@ impl Asked {
         }
         let at = match &arguments.at {
             Some(text) => {
-                let at: Instant3339 = text.parse().map_err(|error| anyhow::anyhow!("--at: {error}"))?;
+                let at: Instant3339 = text
+                    .parse()
+                    .map_err(|error| anyhow::anyhow!("--at: {error}"))?;
                 at.0
             }
             None => {
@@ -146,7 +157,9 @@ impl Asked {
         };
         let every = match &arguments.every {
             Some(text) => {
-                let span: Span = text.parse().map_err(|error| anyhow::anyhow!("--every: {error}"))?;
+                let span: Span = text
+                    .parse()
+                    .map_err(|error| anyhow::anyhow!("--every: {error}"))?;
                 span.get()
             }
             None => Duration::ZERO,

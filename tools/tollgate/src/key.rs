@@ -59,7 +59,9 @@ fn line(key: &str, pepper: &PepperArguments) -> anyhow::Result<String> {
     Ok(match &pepper.pepper_env {
         None => format!("- {{ sha256: \"{}\" }}", sha256(key)),
         Some(variable) => {
-            let pepper = std::env::var(variable).ok().filter(|pepper| !pepper.is_empty());
+            let pepper = std::env::var(variable)
+                .ok()
+                .filter(|pepper| !pepper.is_empty());
             let pepper = pepper.with_context(|| {
                 format!("the environment variable {variable} is not set: it has to hold the pepper")
             })?;

@@ -27,7 +27,8 @@ pub fn parse(path: &str) -> Vec<Step> {
                 None => break,
             },
             '[' => {
-                let digits: String = std::iter::from_fn(|| chars.next_if(char::is_ascii_digit)).collect();
+                let digits: String =
+                    std::iter::from_fn(|| chars.next_if(char::is_ascii_digit)).collect();
                 match (digits.parse(), chars.next()) {
                     (Ok(index), Some(']')) => steps.push(Step::Index(index)),
                     _ => break,
@@ -121,7 +122,17 @@ mod tests {
 
     #[test]
     fn paths_are_read_as_they_are_written() {
-        let keys = ["plans", "a b", "POST /v1/**", "q\"uo\\te", "tab\t", "é", "\u{7f}", "a]b", ""];
+        let keys = [
+            "plans",
+            "a b",
+            "POST /v1/**",
+            "q\"uo\\te",
+            "tab\t",
+            "é",
+            "\u{7f}",
+            "a]b",
+            "",
+        ];
         let mut path = String::new();
         let mut expected = Vec::new();
         for (index, key) in keys.iter().enumerate() {

@@ -15,13 +15,19 @@ pub fn of_reference(reference: &str) -> Option<&'static str> {
     let last = without_query.rsplit('/').next().unwrap_or_default();
     let stem = last.split(':').next().unwrap_or_default();
     let stem = stem.strip_suffix(".wasm").unwrap_or(stem);
-    FILES.iter().copied().find(|file| file.strip_suffix(".wasm") == Some(stem))
+    FILES
+        .iter()
+        .copied()
+        .find(|file| file.strip_suffix(".wasm") == Some(stem))
 }
 
 /// The file of the plugin that `--plugin` names.
 pub fn named(name: &str) -> anyhow::Result<&'static str> {
     of_reference(name).ok_or_else(|| {
-        let names: Vec<&str> = FILES.iter().filter_map(|file| file.strip_suffix(".wasm")).collect();
+        let names: Vec<&str> = FILES
+            .iter()
+            .filter_map(|file| file.strip_suffix(".wasm"))
+            .collect();
         anyhow::anyhow!("unknown plugin {name:?}{}", expected_one_of(name, &names))
     })
 }
@@ -61,9 +67,18 @@ mod tests {
             ("tollgate", Some("tollgate.wasm")),
             ("usage-plan.wasm", Some("usage-plan.wasm")),
             ("/etc/envoy/filters/sunset.wasm", Some("sunset.wasm")),
-            ("oci://registry.bank.example:5000/mesh/tollgate:1.2", Some("tollgate.wasm")),
-            ("oci://registry.bank.example/jwt-authz@sha256:00", Some("jwt-authz.wasm")),
-            ("https://files.bank.example/rate-limit.wasm?v=1", Some("rate-limit.wasm")),
+            (
+                "oci://registry.bank.example:5000/mesh/tollgate:1.2",
+                Some("tollgate.wasm"),
+            ),
+            (
+                "oci://registry.bank.example/jwt-authz@sha256:00",
+                Some("jwt-authz.wasm"),
+            ),
+            (
+                "https://files.bank.example/rate-limit.wasm?v=1",
+                Some("rate-limit.wasm"),
+            ),
             ("coraza.wasm", None),
             ("", None),
         ] {

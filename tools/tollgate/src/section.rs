@@ -113,7 +113,10 @@ impl Finder<'_> {
             let group = node.text_at(&["apiVersion"]).unwrap_or_default();
             match node.text_at(&["kind"]) {
                 Some("WasmPlugin") if group.starts_with("extensions.istio.io/") => {
-                    sections.extend(node.get("spec").and_then(|spec| self.wasm_plugin(node, spec)));
+                    sections.extend(
+                        node.get("spec")
+                            .and_then(|spec| self.wasm_plugin(node, spec)),
+                    );
                     false
                 }
                 Some("EnvoyExtensionPolicy") if group.starts_with("gateway.envoyproxy.io/") => {
@@ -172,7 +175,9 @@ impl Finder<'_> {
         let config = spec.get("pluginConfig");
         let plugin = self.plugin_of(spec.text_at(&["url"]), config)?;
         let env = spec.at(&["vmConfig", "env"]).map_or(&[][..], Node::items);
-        let names = env.iter().filter_map(|variable| variable.text_at(&["name"]));
+        let names = env
+            .iter()
+            .filter_map(|variable| variable.text_at(&["name"]));
         let variables = Variables::Named(names.map(str::to_owned).collect());
         // Istio keeps it as a Struct.
         let reading = self.reading(Dialect::Kubernetes, Numbers::Doubles);
@@ -225,7 +230,9 @@ impl Finder<'_> {
             let inner = json_text::nodes(config, self.text);
             let config = inner.as_ref().unwrap_or(config);
             let ours = plugin::sections();
-            ours.iter().any(|name| config.get(name).is_some()).then_some(named)?
+            ours.iter()
+                .any(|name| config.get(name).is_some())
+                .then_some(named)?
         })
     }
 
@@ -267,13 +274,7 @@ impl Finder<'_> {
         }
     }
 
-    fn empty(
-        &self,
-        plugin: &'static str,
-        form: Form,
-        at: &Node,
-        variables: Variables,
-    ) -> Section {
+    fn empty(&self, plugin: &'static str, form: Form, at: &Node, variables: Variables) -> Section {
         Section {
             plugin,
             form,
@@ -306,12 +307,20 @@ fn is_type(node: &Node, url: &str) -> bool {
 }
 
 fn names(node: Option<&Node>, field: &str) -> Vec<String> {
-    let items = node.and_then(|node| node.get(field)).map_or(&[][..], Node::items);
-    items.iter().filter_map(Node::text).map(str::to_owned).collect()
+    let items = node
+        .and_then(|node| node.get(field))
+        .map_or(&[][..], Node::items);
+    items
+        .iter()
+        .filter_map(Node::text)
+        .map(str::to_owned)
+        .collect()
 }
 
 fn keys(node: Option<&Node>, field: &str) -> Vec<String> {
-    let entries = node.and_then(|node| node.get(field)).map_or(&[][..], Node::entries);
+    let entries = node
+        .and_then(|node| node.get(field))
+        .map_or(&[][..], Node::entries);
     let keys = entries.iter().filter_map(|(key, _)| key.text());
     keys.map(str::to_owned).collect()
 }

@@ -310,7 +310,8 @@ mod tests {
 
     #[test]
     fn nodes_know_where_they_stand() {
-        let text = "é: [a, {b: 'x y'}]\nblock:\n- one\n- two: 3\n  # comment\nlast: |\n  l1\n  l2\n";
+        let text =
+            "é: [a, {b: 'x y'}]\nblock:\n- one\n- two: 3\n  # comment\nlast: |\n  l1\n  l2\n";
         let root = one(text);
         assert_eq!(source(text, root.get("é").unwrap()), "[a, {b: 'x y'}]");
         let inner = &root.get("é").unwrap().items()[1];

@@ -71,7 +71,10 @@ impl Place {
     /// The mistakes at this very place.
     fn own_mistakes(&self, value: Value) -> Vec<String> {
         let path = self.path();
-        let own = self.mistakes(value).into_iter().filter(|error| error.path == path);
+        let own = self
+            .mistakes(value)
+            .into_iter()
+            .filter(|error| error.path == path);
         own.map(|error| error.message).collect()
     }
 }
@@ -110,9 +113,14 @@ impl Walk {
         for example in node["examples"].as_array().into_iter().flatten() {
             self.examples += 1;
             let mistakes = place.own_mistakes(example.clone());
-            let refused = mistakes.iter().filter(|message| !is_about_the_rest(message));
+            let refused = mistakes
+                .iter()
+                .filter(|message| !is_about_the_rest(message));
             for message in refused {
-                self.wrong.push(format!("{}: the example {example}: {message}", place.path()));
+                self.wrong.push(format!(
+                    "{}: the example {example}: {message}",
+                    place.path()
+                ));
             }
         }
         match node["type"].as_str() {
@@ -138,7 +146,9 @@ impl Walk {
         let (fields, missing) = self.fields(place);
         if written != fields {
             let path = place.path();
-            self.wrong.push(format!("{path}: the schema has {written:?}, the types {fields:?}"));
+            self.wrong.push(format!(
+                "{path}: the schema has {written:?}, the types {fields:?}"
+            ));
         }
         let required: BTreeSet<String> = node["required"]
             .as_array()
@@ -153,7 +163,8 @@ impl Walk {
             ));
         }
         if node["additionalProperties"] != json!(false) {
-            self.wrong.push(format!("{}: takes unknown fields", place.path()));
+            self.wrong
+                .push(format!("{}: takes unknown fields", place.path()));
         }
         for (name, property) in properties {
             self.node(property, &place.key(name), within);
@@ -165,12 +176,17 @@ impl Walk {
         let mistakes = place.mistakes(json!({ UNKNOWN: 1 }));
         let unknown = place.key(UNKNOWN).path();
         let listed = mistakes.iter().find(|error| error.path == unknown);
-        let fields = listed.map(|error| listed_in(&error.message)).unwrap_or_default();
+        let fields = listed
+            .map(|error| listed_in(&error.message))
+            .unwrap_or_default();
         let path = place.path();
-        let missing = mistakes.iter().filter(|error| error.path == path).filter_map(|error| {
-            let rest = error.message.strip_prefix("the field \"")?;
-            Some(rest.split_once("\" is missing")?.0.to_owned())
-        });
+        let missing = mistakes
+            .iter()
+            .filter(|error| error.path == path)
+            .filter_map(|error| {
+                let rest = error.message.strip_prefix("the field \"")?;
+                Some(rest.split_once("\" is missing")?.0.to_owned())
+            });
         (fields, missing.collect())
     }
 
@@ -179,8 +195,12 @@ impl Walk {
         let path = place.path();
         for word in words {
             let mistakes = place.own_mistakes(word.clone());
-            for message in mistakes.iter().filter(|message| !is_about_the_rest(message)) {
-                self.wrong.push(format!("{path}: the word {word}: {message}"));
+            for message in mistakes
+                .iter()
+                .filter(|message| !is_about_the_rest(message))
+            {
+                self.wrong
+                    .push(format!("{path}: the word {word}: {message}"));
             }
         }
         let refusals = place.own_mistakes(json!(UNKNOWN));
@@ -189,10 +209,14 @@ impl Walk {
             return;
         };
         let known = listed_in(refusal);
-        let written: BTreeSet<String> =
-            words.iter().map(|word| word.as_str().unwrap().to_owned()).collect();
+        let written: BTreeSet<String> = words
+            .iter()
+            .map(|word| word.as_str().unwrap().to_owned())
+            .collect();
         if known != written {
-            self.wrong.push(format!("{path}: the schema has {written:?}, the types say {refusal}"));
+            self.wrong.push(format!(
+                "{path}: the schema has {written:?}, the types say {refusal}"
+            ));
         }
     }
 
@@ -217,7 +241,12 @@ impl Walk {
 
 /// Whether a mistake is not about the value that was put there, but about what it goes with.
 fn is_about_the_rest(message: &str) -> bool {
-    let starts = ["unknown API", "unknown plan", "does nothing without", "there is no successor"];
+    let starts = [
+        "unknown API",
+        "unknown plan",
+        "does nothing without",
+        "there is no successor",
+    ];
     let parts = ["is missing, add it", "which the document lacks"];
     starts.iter().any(|start| message.starts_with(start))
         || parts.iter().any(|part| message.contains(part))
@@ -279,8 +308,10 @@ fn every_document_of_ours_is_valid() {
             };
             documents += 1;
             let mistakes = plugin::configure(section.plugin, &section.document, &section.variables);
-            let errors: Vec<String> =
-                validator.iter_errors(&document).map(|error| error.to_string()).collect();
+            let errors: Vec<String> = validator
+                .iter_errors(&document)
+                .map(|error| error.to_string())
+                .collect();
             if mistakes.is_empty() && !errors.is_empty() {
                 wrong.push(format!("{name}: {}", errors.join("; ")));
             }
@@ -289,7 +320,10 @@ fn every_document_of_ours_is_valid() {
     for folder in ["envoy", "tools/tollgate/tests/documents"] {
         for entry in fs::read_dir(repository().join(folder)).unwrap() {
             let path = entry.unwrap().path();
-            check(&path.display().to_string(), &fs::read_to_string(&path).unwrap());
+            check(
+                &path.display().to_string(),
+                &fs::read_to_string(&path).unwrap(),
+            );
         }
     }
     let mut pages: Vec<PathBuf> = fs::read_dir(repository().join("docs"))
@@ -297,10 +331,16 @@ fn every_document_of_ours_is_valid() {
         .map(|entry| entry.unwrap().path())
         .collect();
     pages.push(repository().join("README.md"));
-    for page in pages.iter().filter(|page| page.extension().is_some_and(|ext| ext == "md")) {
+    for page in pages
+        .iter()
+        .filter(|page| page.extension().is_some_and(|ext| ext == "md"))
+    {
         let text = fs::read_to_string(page).unwrap();
         for block in text.split("```yaml\n").skip(1) {
-            check(&page.display().to_string(), block.split("```").next().unwrap());
+            check(
+                &page.display().to_string(),
+                block.split("```").next().unwrap(),
+            );
         }
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));

@@ -39,7 +39,9 @@ pub(crate) fn judge(document: &Json, asked: &Asked) -> Vec<ApiVerdict> {
             };
             ApiVerdict {
                 name: api.name.clone(),
-                matches: chosen.as_ref().is_ok_and(|chosen| chosen.as_ref() == Some(&api.name)),
+                matches: chosen
+                    .as_ref()
+                    .is_ok_and(|chosen| chosen.as_ref() == Some(&api.name)),
                 why,
             }
         })
@@ -89,10 +91,13 @@ impl Question<'_> {
             .map(|requests| self.misfit(requests, chosen))
             .collect();
         let several = reasons.len() > 1;
-        let reasons = reasons.iter().enumerate().map(|(index, reason)| match several {
-            true => format!("match[{index}]: {reason}"),
-            false => reason.clone(),
-        });
+        let reasons = reasons
+            .iter()
+            .enumerate()
+            .map(|(index, reason)| match several {
+                true => format!("match[{index}]: {reason}"),
+                false => reason.clone(),
+            });
         reasons.collect::<Vec<_>>().join("; ")
     }
 
@@ -107,17 +112,39 @@ impl Question<'_> {
             methods,
         } = requests.clone();
         let mut misfits = Vec::new();
-        let mut check = |requests: MatchConfig, what: &str, expected: &Option<OneOrMany<String>>| {
-            if let Some(OneOrMany(expected)) = expected
-                && !self.takes(requests)
-            {
-                misfits.push(format!("its {what} is not {}", expected.join(" or ")));
-            }
-        };
+        let mut check =
+            |requests: MatchConfig, what: &str, expected: &Option<OneOrMany<String>>| {
+                if let Some(OneOrMany(expected)) = expected
+                    && !self.takes(requests)
+                {
+                    misfits.push(format!("its {what} is not {}", expected.join(" or ")));
+                }
+            };
         let any = MatchConfig::default();
-        check(MatchConfig { hosts: hosts.clone(), ..any.clone() }, "host", &hosts);
-        check(MatchConfig { path: path.clone(), ..any.clone() }, "path", &path);
-        check(MatchConfig { methods: methods.clone(), ..any }, "method", &methods);
+        check(
+            MatchConfig {
+                hosts: hosts.clone(),
+                ..any.clone()
+            },
+            "host",
+            &hosts,
+        );
+        check(
+            MatchConfig {
+                path: path.clone(),
+                ..any.clone()
+            },
+            "path",
+            &path,
+        );
+        check(
+            MatchConfig {
+                methods: methods.clone(),
+                ..any
+            },
+            "method",
+            &methods,
+        );
         misfits.join(", ")
     }
 }

@@ -27,10 +27,14 @@ struct Issuer {
 impl Keys {
     /// The issuers of a document, with the keys that were given as `PROVIDER=FILE`.
     pub(crate) fn of(document: &Json, given: &[String]) -> anyhow::Result<Self> {
-        let providers = document.pointer("/jwt_authz/providers").and_then(Json::as_array);
+        let providers = document
+            .pointer("/jwt_authz/providers")
+            .and_then(Json::as_array);
         let mut issuers: Vec<Issuer> = providers.into_iter().flatten().filter_map(issuer).collect();
         for pair in given {
-            let (name, file) = pair.split_once('=').context("--jwks: expected PROVIDER=FILE")?;
+            let (name, file) = pair
+                .split_once('=')
+                .context("--jwks: expected PROVIDER=FILE")?;
             let Some(issuer) = issuers.iter_mut().find(|issuer| issuer.name == name) else {
                 bail!("--jwks: the document has no provider {name:?} whose keys are fetched");
             };
@@ -44,7 +48,10 @@ impl Keys {
 
     /// The clusters of all issuers.
     pub(crate) fn clusters(&self) -> Vec<String> {
-        self.issuers.iter().map(|issuer| issuer.cluster.clone()).collect()
+        self.issuers
+            .iter()
+            .map(|issuer| issuer.cluster.clone())
+            .collect()
     }
 
     /// What the server says at a URL; nothing if its keys were not given.
@@ -79,7 +86,10 @@ impl Issuer {
     fn serves(&self, url: &str) -> bool {
         let own = self.url.iter().chain(&self.discovery);
         own.into_iter().any(|own| own == url)
-            || self.discovery.as_ref().is_some_and(|own| url.strip_prefix(own) == Some(SET))
+            || self
+                .discovery
+                .as_ref()
+                .is_some_and(|own| url.strip_prefix(own) == Some(SET))
     }
 }
 

@@ -2,13 +2,16 @@
 
 use std::io::{self, Write};
 
-
 use super::answer::{Explanation, Header};
 
 /// Writes it.
 pub(crate) fn write(explanation: &Explanation, out: &mut dyn Write) -> io::Result<()> {
     writeln!(out, "{}", explanation.request)?;
-    writeln!(out, "at {}, judged by {}", explanation.at, explanation.plugin)?;
+    writeln!(
+        out,
+        "at {}, judged by {}",
+        explanation.at, explanation.plugin
+    )?;
     apis(explanation, out)?;
     steps(explanation, out)?;
     repetitions(explanation, out)?;

@@ -209,7 +209,10 @@ impl State {
             limits: x.limits.len(),
             request_id: facts.request_id.clone(),
             token: facts.token.is_some(),
-            consumer: facts.consumer.as_ref().map(|consumer| consumer.id.to_string()),
+            consumer: facts
+                .consumer
+                .as_ref()
+                .map(|consumer| consumer.id.to_string()),
             plan: facts.plan.as_ref().map(|plan| plan.name.to_string()),
             would_deny: facts.would_deny.map(|kind| kind.name),
             wanted: x.credentials.wanted.iter().map(Credential::name).collect(),
@@ -255,7 +258,10 @@ impl State {
         tell(now.plan != self.plan, format!("plan {}", text(&now.plan)));
         tell(
             now.would_deny != self.would_deny,
-            format!("would refuse, but for shadow mode: {}", now.would_deny.unwrap_or_default()),
+            format!(
+                "would refuse, but for shadow mode: {}",
+                now.would_deny.unwrap_or_default()
+            ),
         );
         tell(
             now.path != self.path,
@@ -296,5 +302,8 @@ fn describe(credential: Credential, evidence: &Evidence) -> String {
 }
 
 fn response(headers: &ResponseHeaders) -> Vec<String> {
-    headers.iter().map(|header| format!("{}: {}", header.name, header.value)).collect()
+    headers
+        .iter()
+        .map(|header| format!("{}: {}", header.name, header.value))
+        .collect()
 }

@@ -223,7 +223,11 @@ mod tests {
             ("10/s", json!("10/s")),
             ("2027-06-30T00:00:00Z", json!("2027-06-30T00:00:00Z")),
         ] {
-            assert_eq!(read(Dialect::Envoy, Numbers::Doubles, text), expected, "{text}");
+            assert_eq!(
+                read(Dialect::Envoy, Numbers::Doubles, text),
+                expected,
+                "{text}"
+            );
         }
     }
 
@@ -257,7 +261,9 @@ mod tests {
 
     #[test]
     fn keys_that_are_there_twice_are_mistakes() {
-        let node = super::super::parse("a: {b: 1, b: 2}\n<<: {}\n[x]: 1").unwrap().remove(0);
+        let node = super::super::parse("a: {b: 1, b: 2}\n<<: {}\n[x]: 1")
+            .unwrap()
+            .remove(0);
         let mut errors = ConfigErrors::default();
         Reading::ENVOY.json(&node, "", &mut errors);
         let paths: Vec<_> = errors.iter().map(|error| error.path.as_str()).collect();
