@@ -9,15 +9,15 @@ ARG RUST=rust:1.95.0-bookworm
 ARG ENVOY=envoyproxy/envoy:v1.40.0
 ARG DEBIAN=debian:12.11-slim
 
-# The manifests alone, so that dependencies are fetched anew only when one of these changes.
+# The manifests, and sources that are there but empty, so that dependencies are fetched anew only when
+# a manifest changes, or a file comes or goes.
 FROM ${RUST} AS manifests
 WORKDIR /src
 COPY . .
 RUN mkdir /manifests \
-    && find . -name Cargo.toml -exec cp --parents {} /manifests \; \
-    && cp Cargo.lock rust-toolchain.toml /manifests \
-    && find /manifests -mindepth 2 -name Cargo.toml \
-        -exec sh -c 'mkdir "$(dirname "$1")/src" && touch "$(dirname "$1")/src/lib.rs"' - {} \;
+    && find . \( -name Cargo.toml -o -name '*.rs' \) -exec cp --parents -t /manifests {} + \
+    && find /manifests -name '*.rs' -exec truncate --size 0 {} + \
+    && cp Cargo.lock rust-toolchain.toml /manifests
 
 FROM ${RUST} AS build
 WORKDIR /src
