@@ -3,7 +3,8 @@
 #   ONCE=1            `make demo` ends after its walk instead of serving on
 #   BENCH=quick       `make bench` runs shortly, TABLES="filters refused" only some of it
 #   DOCS=1            `make bench` and `make instructions` write what they measure into docs/
-#   ENVOY_BIN         use this Envoy and fetch none
+#   ENVOY_BIN         use this Envoy and fetch none (test-matrix fetches its own)
+#   COMPOSE_TEST_FLAGS  of tools/compose-test, such as --without grafana
 #   CARGO_TARGET_DIR  where cargo builds, else target/
 
 # A plugin is named after its folder.
@@ -23,8 +24,8 @@ export PATH := $(PATH):$(HOME)/.cargo/bin
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help demo simulate test unit wasm-test e2e build dist test-plugins cli envoy bench \
-	microbench instructions fmt lint lint-each deny setup clean
+.PHONY: help demo simulate test unit wasm-test e2e test-matrix compose-test build dist images \
+	test-plugins cli envoy bench microbench instructions fmt lint lint-each deny setup clean
 
 say = @printf '\n==> %s\n'
 
@@ -49,7 +50,7 @@ printf "\n%d passed, %d failed%s\n", passed, failed, skipped }' $(1)
 endef
 
 help: ## List these tasks
-	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' Makefile
 
 demo: envoy dist ## Run the gateway and walk through what it does (ONCE=1 ends after the walk)
 	$(say) 'Starting the demo'
@@ -75,6 +76,20 @@ e2e: envoy dist test-plugins ## Run the tests against a real Envoy alone
 	$(say) 'End-to-end tests'
 	@$(with_envoy) $(call run_tests,e2e,tools/e2e)
 
+# Each version runs to its end, and fails the task if one of its tests fails.
+test-matrix: dist test-plugins ## Run the tests against a real Envoy on each version that is supported
+	@failed=; for version in $$(tools/fetch-envoy --list); do \
+		printf '\n==> End-to-end tests on Envoy %s\n' "$$version"; \
+		ENVOY_BIN=$$(env -u ENVOY_BIN tools/fetch-envoy --version "$$version") || exit; \
+		export ENVOY_BIN; \
+		( $(call run_tests,e2e-$$version,tools/e2e) ) \
+			|| failed="$$failed $$version"; \
+	done; \
+	[ -z "$$failed" ] || { printf '\nfailed on%s\n' "$$failed"; exit 1; }
+
+compose-test: ## Bring up docker-compose.yml, walk through every outcome, take it down (needs Docker)
+	@tools/compose-test $(COMPOSE_TEST_FLAGS)
+
 # Without the remapping, the plugins would hold the path of the builder's home, and so differ from
 # builder to builder.
 build_wasm = CARGO_TARGET_WASM32_WASIP1_RUSTFLAGS="--remap-path-prefix=$${CARGO_HOME:-$$HOME/.cargo}=/cargo" \
@@ -82,11 +97,16 @@ build_wasm = CARGO_TARGET_WASM32_WASIP1_RUSTFLAGS="--remap-path-prefix=$${CARGO_
 
 build: setup ## Build the plugins
 	$(say) 'Building the plugins'
-	@$(build_wasm) -p '*-filter'
+	@$(build_wasm) $(PLUGINS:%=-p %-filter)
 
 dist: build ## Build the plugins and package them into dist/
 	$(say) 'Packaging the plugins into dist/'
 	@cargo run -p tollgate-dist -- "$$CARGO_TARGET_DIR/wasm32-wasip1/release" dist $(PLUGINS)
+
+images: dist ## Pack the plugins into OCI images in dist/images/, with lists of what is in them
+	$(say) 'Packing images into dist/images/'
+	@mkdir -p dist/images
+	@cargo run -p tollgate-images -- dist dist/images $(PLUGINS)
 
 test-plugins: setup
 	@$(build_wasm) -p '*-test-plugin'

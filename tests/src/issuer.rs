@@ -123,19 +123,35 @@ impl Issuer {
     /// Starts an issuer without keys that is called by this name, with a certificate of this
     /// authority. The name need not resolve: clients are told the [`address`](Self::address).
     pub async fn start(authority: &Authority, host: &str) -> Self {
+        let address = SocketAddr::from(([127, 0, 0, 1], 0));
+        let identity = authority.server(&[host]);
+        Self::start_at(address, authority.cert_pem(), &identity, host).await
+    }
+
+    /// The same at this address, with this certificate, which is of the authority given as PEM.
+    ///
+    /// # Panics
+    ///
+    /// When the address is taken.
+    pub async fn start_at(
+        address: SocketAddr,
+        authority_pem: &str,
+        identity: &Identity,
+        host: &str,
+    ) -> Self {
         let url = format!("https://{host}");
-        let reserved = reserve(SocketAddr::from(([127, 0, 0, 1], 0)));
+        let reserved = reserve(address);
         let address = reserved.local_addr().expect("a bound socket");
         let issuer = Self {
             host: host.to_owned(),
-            authority_pem: authority.cert_pem().to_owned(),
+            authority_pem: authority_pem.to_owned(),
             address,
             shared: Arc::new(Shared {
                 url,
                 state: watch::Sender::new(State::default()),
                 record: Mutex::default(),
             }),
-            acceptor: TlsAcceptor::from(server_config(&authority.server(&[host]))),
+            acceptor: TlsAcceptor::from(server_config(identity)),
             server: Mutex::default(),
             _reserved: reserved,
         };
@@ -330,7 +346,7 @@ fn reserve(address: SocketAddr) -> TcpSocket {
     socket.set_reuseaddr(true).expect("an unbound socket");
     // Only for sockets of the same user.
     socket.set_reuseport(true).expect("an unbound socket");
-    socket.bind(address).expect("a free loopback port");
+    socket.bind(address).expect("a free port");
     socket
 }
 

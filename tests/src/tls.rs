@@ -98,8 +98,17 @@ pub struct ClientTls {
 impl ClientTls {
     /// Trusts servers of this authority alone.
     pub fn trusting(authority: &Authority) -> Self {
+        Self::trusting_pem(&authority.cert_pem)
+    }
+
+    /// Trusts servers of the authority with this certificate, as PEM, alone.
+    ///
+    /// # Panics
+    ///
+    /// When it is no certificate of an authority.
+    pub fn trusting_pem(authority_pem: &str) -> Self {
         let mut roots = RootCertStore::empty();
-        let cert = CertificateDer::from_pem_slice(authority.cert_pem.as_bytes())
+        let cert = CertificateDer::from_pem_slice(authority_pem.as_bytes())
             .expect("an authority has a certificate");
         roots.add(cert).expect("an authority can be trusted");
         Self {

@@ -162,6 +162,26 @@ impl SigningKey {
         }
     }
 
+    /// A key for ES256 that was written down by [`pkcs8`](Self::pkcs8).
+    ///
+    /// # Panics
+    ///
+    /// When it is none.
+    pub fn es256(pkcs8: &[u8]) -> Self {
+        let scheme = &ECDSA_P256_SHA256_FIXED_SIGNING;
+        let pair = EcdsaKeyPair::from_pkcs8(scheme, pkcs8, &SystemRandom::new());
+        Self {
+            algorithm: Algorithm::ES256,
+            pkcs8: pkcs8.to_vec(),
+            pair: Pair::Ecdsa(pair.expect("a key for ES256, as PKCS#8")),
+        }
+    }
+
+    /// The private key, as PKCS#8 in DER.
+    pub fn pkcs8(&self) -> &[u8] {
+        &self.pkcs8
+    }
+
     /// The algorithm it signs with.
     pub fn algorithm(&self) -> Algorithm {
         self.algorithm

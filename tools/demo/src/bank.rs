@@ -2,6 +2,7 @@
 
 use std::convert::Infallible;
 use std::net::SocketAddr;
+use std::sync::Arc;
 
 use http::header::CONTENT_TYPE;
 use http::{HeaderValue, Request, Response};
@@ -13,15 +14,18 @@ use hyper_util::server::conn::auto;
 use serde_json::json;
 use tokio::net::TcpListener;
 
-/// Starts a service on a free port of this machine; it runs as long as the program.
-pub(crate) async fn start(service: &'static str) -> Result<SocketAddr, String> {
+/// Starts a service at this address, and says where; it runs as long as the program.
+pub(crate) async fn start(service: &str, address: SocketAddr) -> Result<SocketAddr, String> {
     let failed = |error| format!("cannot start the service {service}: {error}");
-    let listener = TcpListener::bind(("127.0.0.1", 0)).await.map_err(failed)?;
+    let listener = TcpListener::bind(address).await.map_err(failed)?;
     let address = listener.local_addr().map_err(failed)?;
+    let service: Arc<str> = service.into();
     tokio::spawn(async move {
         while let Ok((connection, _)) = listener.accept().await {
-            let respond = service_fn(move |request| async move {
-                Ok::<_, Infallible>(respond(service, &request))
+            let service = service.clone();
+            let respond = service_fn(move |request| {
+                let response = respond(&service, &request);
+                async move { Ok::<_, Infallible>(response) }
             });
             tokio::spawn(async move {
                 // A client that goes away in the middle is its own business.

@@ -4,14 +4,13 @@ use std::net::TcpListener;
 use std::path::PathBuf;
 
 use serde_json::Value;
-use serde_json::json;
 use tempfile::TempDir;
 use tollgate_tests::{
-    Algorithm, Authority, ClientTls, ConfigFile, Envoy, HttpClient, Issuer, SigningKey, cluster,
-    unix_time,
+    Algorithm, Authority, ClientTls, ConfigFile, Envoy, Issuer, SigningKey, cluster,
 };
 
 use crate::bank;
+use crate::caller::{Caller, ISSUER_HOST, KEY};
 
 /// The configuration that the demo shows.
 pub(crate) const CONFIGURATION: &str = "envoy/tollgate.yaml";
@@ -22,18 +21,12 @@ const PORT: u16 = 8443;
 /// The running gateway. It stops when it is dropped.
 pub(crate) struct Gateway {
     pub(crate) envoy: Envoy,
-    client: HttpClient,
+    pub(crate) caller: Caller,
     /// Holds the certificate for curl.
     folder: TempDir,
     /// Publishes its keys as long as it is here.
     _issuer: Issuer,
-    key: SigningKey,
 }
-
-/// The issuer of the configuration, and the name of its key.
-const ISSUER: &str = "https://idp.bank.example/";
-const ISSUER_HOST: &str = "idp.bank.example";
-const KEY: &str = "demo";
 
 impl Gateway {
     pub(crate) async fn start() -> Result<Self, String> {
@@ -45,7 +38,7 @@ impl Gateway {
             .into_value();
         listen_on(&mut config, free_port());
         for service in ["accounts", "payments"] {
-            let address = bank::start(service).await?;
+            let address = bank::start(service, ([127, 0, 0, 1], 0).into()).await?;
             replace(&mut config, service, cluster(service, address));
         }
         let key = SigningKey::new(Algorithm::ES256);
@@ -60,41 +53,17 @@ impl Gateway {
             .map_err(|error| format!("Envoy did not start\n{error}"))?;
         let folder =
             tempfile::tempdir().map_err(|error| format!("no temporary folder: {error}"))?;
+        let tls = ClientTls::trusting(&authority);
         let gateway = Gateway {
-            client: HttpClient::http2(envoy.address()).tls(ClientTls::trusting(&authority)),
+            caller: Caller::new(envoy.address(), tls, key),
             envoy,
             folder,
             _issuer: issuer,
-            key,
         };
         std::fs::write(gateway.certificate(), authority.cert_pem()).map_err(|error| {
             format!("cannot write {}: {error}", gateway.certificate().display())
         })?;
         Ok(gateway)
-    }
-
-    /// A client that trusts the gateway's certificate.
-    pub(crate) fn client(&self) -> &HttpClient {
-        &self.client
-    }
-
-    /// A token of the issuer's for its subject `ann`, valid for an hour.
-    pub(crate) fn token(&self, scope: &str) -> String {
-        let now = unix_time();
-        let claims = json!({
-            "iss": ISSUER,
-            "aud": "bank-api",
-            "sub": "ann",
-            "client_id": "demo",
-            "scope": scope,
-            "iat": now,
-            "exp": now.saturating_add(3600),
-        });
-        self.key.token(KEY, claims)
-    }
-
-    pub(crate) fn url(&self) -> String {
-        format!("https://localhost:{}", self.envoy.address().port())
     }
 
     /// The file with the certificate of the authority that signed the gateway's.

@@ -4,6 +4,7 @@ use std::io::IsTerminal as _;
 
 use tollgate_tests::Reply;
 
+use crate::caller::Caller;
 use crate::gateway::{CONFIGURATION, Gateway};
 
 /// Colours, where the output is a terminal that wants them.
@@ -44,10 +45,10 @@ impl Style {
     }
 }
 
-pub(crate) fn introduction(style: &Style, gateway: &Gateway) {
+pub(crate) fn introduction(style: &Style, caller: &Caller) {
     println!("\n{}", style.bold("Tollgate in a stock Envoy"));
     println!("  configuration  {CONFIGURATION}");
-    println!("  gateway        {} (TLS, HTTP/2)", gateway.url());
+    println!("  gateway        {} (TLS, HTTP/2)", caller.url());
     println!("  upstreams      accounts, payments");
 }
 
@@ -109,7 +110,7 @@ pub(crate) fn conclusion(style: &Style, different: &[String]) {
 }
 
 pub(crate) fn invitation(style: &Style, gateway: &Gateway) {
-    let (url, certificate) = (gateway.url(), gateway.certificate());
+    let (url, certificate) = (gateway.caller.url(), gateway.certificate());
     let curl = format!("curl -i --cacert {}", certificate.display());
     println!("\n{}", style.bold("It serves on. Try:"));
     println!("  {curl} -H 'x-api-key: acme-demo-key' {url}/v1/accounts/42");

@@ -2,7 +2,7 @@
 
 use tollgate_tests::Reply;
 
-use crate::gateway::Gateway;
+use crate::caller::Caller;
 use crate::show::{self, Style};
 
 /// A request and the answer that it must get.
@@ -153,12 +153,12 @@ const STOPS: &[Stop] = &[
 ];
 
 /// Walks past all stops, and gives what was different from what it had to be.
-pub(crate) async fn walk(style: &Style, gateway: &Gateway) -> Vec<String> {
+pub(crate) async fn walk(style: &Style, caller: &Caller) -> Vec<String> {
     let mut different = Vec::new();
     for stop in STOPS {
         let mut last = None;
         for _ in 0..stop.times {
-            last = Some(send(stop, gateway).await);
+            last = Some(send(stop, caller).await);
         }
         let Some(reply) = last else { continue };
         let mistakes = stop.check(&reply);
@@ -166,7 +166,7 @@ pub(crate) async fn walk(style: &Style, gateway: &Gateway) -> Vec<String> {
             style,
             stop.title,
             stop.why,
-            &request_line(stop, gateway),
+            &request_line(stop, caller),
             &reply,
             &mistakes,
         );
@@ -179,15 +179,15 @@ pub(crate) async fn walk(style: &Style, gateway: &Gateway) -> Vec<String> {
     different
 }
 
-async fn send(stop: &Stop, gateway: &Gateway) -> Reply {
-    let request = gateway.client().request(stop.method.clone(), stop.path);
+async fn send(stop: &Stop, caller: &Caller) -> Reply {
+    let request = caller.client.request(stop.method.clone(), stop.path);
     let request = match stop.key {
         Some(key) => request.header("x-api-key", key),
         None => request,
     };
     match stop.scope {
         Some(scope) => {
-            let token = gateway.token(scope);
+            let token = caller.token(scope);
             let bearer = format!("Bearer {token}");
             request.header("authorization", &bearer).send().await
         }
@@ -196,7 +196,7 @@ async fn send(stop: &Stop, gateway: &Gateway) -> Reply {
 }
 
 /// The request as curl sends it.
-fn request_line(stop: &Stop, gateway: &Gateway) -> String {
+fn request_line(stop: &Stop, caller: &Caller) -> String {
     let mut line = "curl".to_owned();
     if stop.path.contains("..") {
         line.push_str(" --path-as-is");
@@ -212,7 +212,7 @@ fn request_line(stop: &Stop, gateway: &Gateway) -> String {
             " -H 'authorization: Bearer …' (a token with the scope {scope})"
         ));
     }
-    line.push_str(&format!(" '{}{}'", gateway.url(), stop.path));
+    line.push_str(&format!(" '{}{}'", caller.url(), stop.path));
     line
 }
 
