@@ -49,7 +49,7 @@ printf "\n%d passed, %d failed%s\n", passed, failed, skipped }' $(1)
 endef
 
 help: ## List these tasks
-	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' Makefile
 
 demo: envoy dist ## Run the gateway and walk through what it does (ONCE=1 ends after the walk)
 	$(say) 'Starting the demo'
