@@ -38,6 +38,11 @@ impl Machine {
         }
     }
 
+    /// Whether others use the machine, so that what is measured is larger than it should be.
+    pub(crate) fn is_busy(&self) -> bool {
+        self.load.parse().is_ok_and(|load: f64| load > 1.0)
+    }
+
     pub(crate) fn describe(&self) -> String {
         format!(
             "{}, {} cores, Linux {}, load {} before the run, Envoy {}",

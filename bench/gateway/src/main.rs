@@ -77,6 +77,12 @@ async fn run(arguments: &[&str]) -> Result<(), String> {
     };
     let wanted = |name: &str| names.is_empty() || names.contains(&name);
     let machine = Machine::read(&bench.envoy_version().await?);
+    if machine.is_busy() {
+        eprintln!(
+            "others use this machine: {}; figures will be off",
+            machine.describe()
+        );
+    }
     let mut report = Report::new(machine, bench.effort);
     for name in tables::NAMES {
         if wanted(name) {

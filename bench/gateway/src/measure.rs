@@ -5,7 +5,7 @@ use tollgate_tests::Envoy;
 
 use crate::configuration::Configuration;
 use crate::cpu;
-use crate::h2load::{self, Load};
+use crate::h2load::{self, Count, Load, Status};
 use crate::helper::Helper;
 
 /// What is the same for every table.
@@ -40,9 +40,24 @@ impl Effort {
 
     /// The number of requests of a load.
     pub(crate) fn requests_of(self, load: &Load) -> u64 {
-        ((self.requests as f64 * load.share) as u64).max(16)
+        self.scaled(self.requests, load)
+    }
+
+    /// The number of requests before those.
+    fn warm_up_of(self, load: &Load) -> u64 {
+        self.scaled(self.warm_up, load)
+    }
+
+    fn scaled(self, requests: u64, load: &Load) -> u64 {
+        match load.count {
+            Count::Share(share) => ((requests as f64 * share) as u64).max(MOST_CONNECTIONS),
+            Count::Exactly(count) => count,
+        }
     }
 }
+
+/// h2load wants a request for each connection at least.
+const MOST_CONNECTIONS: u64 = 16;
 
 /// One row to be.
 pub(crate) struct Case {
@@ -98,7 +113,10 @@ impl Bench {
         for case in cases {
             let (upstream, authz) = (self.upstream.address, self.ext_authz.address);
             let envoy = case.configuration.start(upstream, authz, workers).await?;
-            h2load::run(&case.load, envoy.address(), self.warm_up(&case.load))
+            let mut warming = case.load.clone();
+            warming.expected = Status::Any;
+            let count = self.effort.warm_up_of(&warming);
+            h2load::run(&warming, envoy.address(), count)
                 .await
                 .map_err(|error| format!("{}: {error}\n{}", case.name, envoy.log()))?;
             envoys.push(envoy);
@@ -117,12 +135,6 @@ impl Bench {
             }
         }
         Ok(rows)
-    }
-
-    /// As many requests as warm a configuration up. One that asks for each target once is not
-    /// warmed up with those.
-    fn warm_up(&self, load: &Load) -> u64 {
-        ((self.effort.warm_up as f64 * load.share) as u64).max(16)
     }
 
     async fn sample(&self, case: &Case, envoy: &Envoy) -> Result<Sample, String> {

@@ -7,7 +7,7 @@ use tollgate_instructions::document::{KEY_ID, PATH, Policy, claims, headers};
 use tollgate_tests::{Algorithm, SigningKey, unix_time};
 
 use crate::configuration::Configuration;
-use crate::h2load::{Load, Protocol, Status, Target};
+use crate::h2load::{Count, Load, Protocol, Status, Target};
 use crate::measure::{Bench, Case, Row};
 use crate::{scale, upstream};
 
@@ -157,10 +157,10 @@ async fn bodies(bench: &Bench) -> Result<Table, String> {
         let file = body_file(folder.path(), size)?;
         let mut up = warm(8);
         up.body = Some(file);
-        up.share = share;
+        up.count = Count::Share(share);
         let mut down = warm(8);
         down.target = Target::Path(format!("{PATH}&{query}"));
-        down.share = share;
+        down.count = Count::Share(share);
         for (load, way) in [(up, "request"), (down, "response")] {
             let cases = [
                 Configuration::NoFilter,
@@ -188,17 +188,16 @@ fn body_file(folder: &Path, size: usize) -> Result<PathBuf, String> {
     Ok(path)
 }
 
-/// What part of the usual number of requests is sent with tokens that were never seen: each has to
-/// be signed first.
-const NEW_TOKENS: f64 = 0.2;
+/// How many tokens are signed: more than any of the caches holds, so that in the next round, in the
+/// same order, each is new again.
+const NEW_TOKENS: u64 = 4_000;
 
 async fn new_tokens(bench: &Bench) -> Result<Table, String> {
     let mut load = warm(8);
     load.headers.retain(|(name, _)| name != "authorization");
     load.protocol = Protocol::Http2Single;
-    load.share = NEW_TOKENS;
-    let count = bench.effort.requests_of(&load);
-    let tokens = (0..count).map(|number| format!("{PATH}&token={}", token(number)));
+    load.count = Count::Exactly(NEW_TOKENS);
+    let tokens = (0..NEW_TOKENS).map(|number| format!("{PATH}&token={}", token(number)));
     load.target = Target::Each(tokens.collect());
     let cases = [
         Configuration::NoFilter,
@@ -212,7 +211,7 @@ async fn new_tokens(bench: &Bench) -> Result<Table, String> {
         name: "new-tokens",
         title: "Tokens never seen before",
         load: format!(
-            "{count} tokens in turn, in the query, since h2load sends the same headers in every \
+            "{NEW_TOKENS} tokens in turn, in the query, since h2load sends the same headers in every \
              request; over one connection of HTTP/2 with 16 streams. They are more than any \
              cache holds, so that each is new in every round."
         ),
