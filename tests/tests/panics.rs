@@ -14,7 +14,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 
 use tollgate_tests::{plugin, repository};
-use walrus::ir::{Call, CallIndirect, Const, RefFunc, ReturnCall, ReturnCallIndirect, Value, Visitor};
+use walrus::ir::{
+    Call, CallIndirect, Const, RefFunc, ReturnCall, ReturnCallIndirect, Value, Visitor,
+};
 use walrus::{
     ConstExpr, DataKind, ElementItems, ExportItem, FunctionId, FunctionKind, Module, TypeId,
 };
@@ -55,7 +57,10 @@ fn every_panic_that_is_left_has_a_reason() {
     let mut found = BTreeSet::new();
     for name in PLUGINS {
         let sites = Panics::of(&fs::read(plugin(name)).unwrap());
-        assert!(!sites.is_empty(), "{name}.wasm has no panic at all: nothing was looked at");
+        assert!(
+            !sites.is_empty(),
+            "{name}.wasm has no panic at all: nothing was looked at"
+        );
         for site in sites.iter().filter(|site| !site.is_derived()) {
             match allowed.iter().find(|start| site.file.starts_with(*start)) {
                 Some(start) => drop(used.insert(start)),
@@ -69,8 +74,14 @@ fn every_panic_that_is_left_has_a_reason() {
         "places that could panic; mend them, or say in tests/tests/panics.txt why they never do:\n{}",
         found.join("\n")
     );
-    let unused: Vec<&String> = allowed.iter().filter(|start| !used.contains(start)).collect();
-    assert!(unused.is_empty(), "no longer needed in tests/tests/panics.txt: {unused:?}");
+    let unused: Vec<&String> = allowed
+        .iter()
+        .filter(|start| !used.contains(start))
+        .collect();
+    assert!(
+        unused.is_empty(),
+        "no longer needed in tests/tests/panics.txt: {unused:?}"
+    );
 }
 
 /// A place in the source that could panic.
@@ -85,12 +96,14 @@ impl Site {
     /// Whether it is in our own source, in code that a derive of `Deserr` has written. That unwraps
     /// each field of the configuration after it has seen that all are there.
     fn is_derived(&self) -> bool {
-        let ours = ["crates/", "policies/"].iter().any(|folder| self.file.starts_with(folder));
+        let ours = ["crates/", "policies/"]
+            .iter()
+            .any(|folder| self.file.starts_with(folder));
         let source = || fs::read_to_string(repository().join(&self.file)).ok();
         let line = |text: String| text.lines().nth(self.line as usize - 1).map(str::to_owned);
-        ours && source()
-            .and_then(line)
-            .is_some_and(|line| line.trim_start().starts_with("#[derive(") && line.contains("Deserr"))
+        ours && source().and_then(line).is_some_and(|line| {
+            line.trim_start().starts_with("#[derive(") && line.contains("Deserr")
+        })
     }
 }
 
@@ -116,10 +129,13 @@ impl Panics<'_> {
             reached: BTreeSet::new(),
             sites: BTreeSet::new(),
         };
-        let exports = module.exports.iter().filter_map(|export| match export.item {
-            ExportItem::Function(function) => Some(function),
-            _ => None,
-        });
+        let exports = module
+            .exports
+            .iter()
+            .filter_map(|export| match export.item {
+                ExportItem::Function(function) => Some(function),
+                _ => None,
+            });
         let mut open: Vec<FunctionId> = exports.chain(module.start).collect();
         while let Some(function) = open.pop() {
             if panics.reached.insert(function) {
@@ -136,11 +152,15 @@ impl Panics<'_> {
         };
         let mut body = Body::default();
         walrus::ir::dfs_in_order(&mut body, local, local.entry_block());
-        let sites = body.constants.iter().filter_map(|address| self.site(*address));
+        let sites = body
+            .constants
+            .iter()
+            .filter_map(|address| self.site(*address));
         let sites: Vec<Site> = sites.collect();
         self.sites.extend(sites);
         for callee in &body.types {
-            body.calls.extend(self.indirect.get(callee).into_iter().flatten());
+            body.calls
+                .extend(self.indirect.get(callee).into_iter().flatten());
         }
         body.calls
     }
@@ -153,7 +173,10 @@ impl Panics<'_> {
             return None;
         }
         let name = std::str::from_utf8(self.bytes(name?, length?)?).ok()?;
-        name.ends_with(".rs").then(|| Site { file: shortened(name), line })
+        name.ends_with(".rs").then(|| Site {
+            file: shortened(name),
+            line,
+        })
     }
 
     fn word(&self, address: u32, offset: u32) -> Option<u32> {
@@ -173,9 +196,14 @@ fn shortened(path: &str) -> String {
     if let Some((_, library)) = path.split_once("/library/") {
         return library.to_owned();
     }
-    let package = match (path.split_once("/registry/src/"), path.strip_prefix("/rust/deps/")) {
+    let package = match (
+        path.split_once("/registry/src/"),
+        path.strip_prefix("/rust/deps/"),
+    ) {
         // Behind the registry's name.
-        (Some((_, package)), _) => package.split_once('/').map_or(package, |(_, package)| package),
+        (Some((_, package)), _) => package
+            .split_once('/')
+            .map_or(package, |(_, package)| package),
         (None, Some(package)) => package,
         (None, None) => return path.to_owned(),
     };
@@ -243,9 +271,10 @@ fn indirect(module: &Module) -> BTreeMap<TypeId, BTreeSet<FunctionId>> {
 
 fn memory(module: &Module) -> BTreeMap<u32, &[u8]> {
     let segments = module.data.iter().filter_map(|data| match &data.kind {
-        DataKind::Active { offset: ConstExpr::Value(Value::I32(start)), .. } => {
-            Some((*start as u32, data.value.as_slice()))
-        }
+        DataKind::Active {
+            offset: ConstExpr::Value(Value::I32(start)),
+            ..
+        } => Some((*start as u32, data.value.as_slice())),
         _ => None,
     });
     segments.collect()
@@ -273,7 +302,10 @@ fn a_panic_is_found_by_its_location() {
             (call $panic (i32.const 256))
             (call_indirect (type $unit) (i32.const 0))))"#;
     let sites = Panics::of(&wat::parse_str(text).unwrap());
-    let site = |file: &str, line| Site { file: file.to_owned(), line };
+    let site = |file: &str, line| Site {
+        file: file.to_owned(),
+        line,
+    };
     assert_eq!(
         sites.into_iter().collect::<Vec<_>>(),
         [site("big-int/src/b.rs", 8), site("core/src/a.rs", 7)]
