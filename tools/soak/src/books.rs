@@ -35,7 +35,10 @@ impl Books {
             Ok(reply) => reason(&reply),
             Err(error) => return entries.lost.push(format!("{api}: {error}")),
         };
-        *entries.answered.entry((api.to_owned(), reason)).or_default() += 1;
+        *entries
+            .answered
+            .entry((api.to_owned(), reason))
+            .or_default() += 1;
     }
 
     /// Enters a request whose client did not wait for the answer.
@@ -62,7 +65,9 @@ impl Books {
         println!("lost:                   {}", entries.lost.len());
         println!("\n| API | reason | answered | counted |\n|---|---|---|---|");
         let keys = entries.answered.keys().chain(counted.keys());
-        let mut keys: Vec<_> = keys.filter(|(api, _)| APIS.contains(&api.as_str())).collect();
+        let mut keys: Vec<_> = keys
+            .filter(|(api, _)| APIS.contains(&api.as_str()))
+            .collect();
         keys.sort();
         keys.dedup();
         for key in keys {
@@ -76,7 +81,10 @@ impl Books {
         }
         println!("\n| API | left | let through | received by the upstream |\n|---|---|---|---|");
         for api in APIS {
-            let through = counted.get(&(api.to_owned(), "_none".to_owned())).copied().unwrap_or(0);
+            let through = counted
+                .get(&(api.to_owned(), "_none".to_owned()))
+                .copied()
+                .unwrap_or(0);
             let received = entries.received.get(api).copied().unwrap_or(0);
             let left = entries.left.get(api).copied().unwrap_or(0);
             println!("| {api} | {left} | {through} | {received} |");

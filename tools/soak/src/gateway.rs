@@ -42,7 +42,12 @@ impl Gateway {
             .start()
             .await
             .unwrap_or_else(|error| panic!("{error}"));
-        Gateway { envoy, upstream, idp, key }
+        Gateway {
+            envoy,
+            upstream,
+            idp,
+            key,
+        }
     }
 
     /// Replaces the listener by one whose plugin has another document.
@@ -57,19 +62,25 @@ impl Gateway {
 
 fn listener(idp: &Issuer, number: u32) -> Listener {
     Listener::new()
-        .filter(wasm_filter("tollgate", plugin("tollgate"), document(idp, number)))
+        .filter(wasm_filter(
+            "tollgate",
+            plugin("tollgate"),
+            document(idp, number),
+        ))
         .connection_manager(json!({ "access_log": [] }))
 }
 
 /// A document; those of different numbers differ in what changes no decision.
 fn document(idp: &Issuer, number: u32) -> Value {
     let sha256 = |key: &str| -> String {
-        Sha256::digest(key).iter().map(|byte| format!("{byte:02x}")).collect()
+        Sha256::digest(key)
+            .iter()
+            .map(|byte| format!("{byte:02x}"))
+            .collect()
     };
     let keys = |key: &str| json!([{ "sha256": sha256(key) }]);
-    let apis = APIS.map(|name| {
-        json!({ "name": name, "match": [{ "path": format!("/{name}/**") }] })
-    });
+    let apis =
+        APIS.map(|name| json!({ "name": name, "match": [{ "path": format!("/{name}/**") }] }));
     json!({
         "apis": apis,
         "request_id": {},

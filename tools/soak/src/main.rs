@@ -89,7 +89,11 @@ async fn run(time: Duration) -> Vec<String> {
     println!("issuer outages:         {outages}");
     faults.extend(books.close(&stats));
     faults.extend(memory.close());
-    for name in ["vm_reload_success", "vm_reload_failure", "vm_reload_backoff"] {
+    for name in [
+        "vm_reload_success",
+        "vm_reload_failure",
+        "vm_reload_backoff",
+    ] {
         let count = stats.sum(&format!("envoy_wasm_tollgate_{name}"), &[]);
         if count > 0.0 {
             faults.push(format!("{count} of {name}"));
@@ -114,21 +118,34 @@ async fn settle(gateway: &Gateway, books: &Books) -> Vec<String> {
     let mut held = tokio::task::JoinSet::new();
     let client = gateway.envoy.http2();
     for _ in 0..PLACES {
-        held.spawn(client.get("/held/a").header("x-echo-hold", "end").try_send());
+        held.spawn(
+            client
+                .get("/held/a")
+                .header("x-echo-hold", "end")
+                .try_send(),
+        );
     }
     let ours = |stats: &tollgate_tests::Stats| {
         stats.get("envoy_http_downstream_rq_active", &active) == Some(PLACES as f64)
     };
-    gateway.envoy.wait_for_stats("the places to be taken", ours).await;
+    gateway
+        .envoy
+        .wait_for_stats("the places to be taken", ours)
+        .await;
     gateway.upstream.wait_for_count(PLACES).await;
     let mut faults = Vec::new();
     let further = client.get("/held/a").send().await;
     if further.status != 429 {
-        faults.push(format!("a request beyond all places got {}", further.status));
+        faults.push(format!(
+            "a request beyond all places got {}",
+            further.status
+        ));
     }
     gateway.upstream.release("end", PLACES);
     let replies = held.join_all().await;
-    let good = replies.iter().filter(|reply| reply.as_ref().is_ok_and(|it| it.status == 200));
+    let good = replies
+        .iter()
+        .filter(|reply| reply.as_ref().is_ok_and(|it| it.status == 200));
     let good = good.count();
     println!("places free at the end: {good} of {PLACES}");
     if good < PLACES {

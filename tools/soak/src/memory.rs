@@ -31,7 +31,12 @@ impl Memory {
     /// Prints how memory went, and says if it grew behind the warm-up, which is the first third. The
     /// measure is the line that fits the samples best, since single samples jump.
     pub(crate) fn close(&self) -> Vec<String> {
-        let warm: Vec<_> = self.samples.iter().skip(self.samples.len() / 3).copied().collect();
+        let warm: Vec<_> = self
+            .samples
+            .iter()
+            .skip(self.samples.len() / 3)
+            .copied()
+            .collect();
         let (Some(first), Some(last)) = (warm.first(), warm.last()) else {
             return vec!["no memory was measured".to_owned()];
         };
@@ -51,7 +56,10 @@ fn slope(samples: &[(f64, f64)]) -> f64 {
     let count = samples.len() as f64;
     let mean = |part: fn(&(f64, f64)) -> f64| samples.iter().map(part).sum::<f64>() / count;
     let (x, y) = (mean(|sample| sample.0), mean(|sample| sample.1));
-    let covariance: f64 = samples.iter().map(|sample| (sample.0 - x) * (sample.1 - y)).sum();
+    let covariance: f64 = samples
+        .iter()
+        .map(|sample| (sample.0 - x) * (sample.1 - y))
+        .sum();
     let variance: f64 = samples.iter().map(|sample| (sample.0 - x).powi(2)).sum();
     match variance > 0.0 {
         true => covariance / variance,

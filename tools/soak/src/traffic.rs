@@ -84,7 +84,11 @@ impl Lanes {
 }
 
 pub(crate) fn start(gateway: &Gateway, books: &Arc<Books>, stop: &Arc<AtomicBool>) -> JoinSet<()> {
-    let mut lanes = Lanes { books: books.clone(), stop: stop.clone(), tasks: JoinSet::new() };
+    let mut lanes = Lanes {
+        books: books.clone(),
+        stop: stop.clone(),
+        tasks: JoinSet::new(),
+    };
     let tokens = Tokens::of(gateway);
     for client in [gateway.envoy.http1(), gateway.envoy.http2()] {
         anybody(&mut lanes, &client);
@@ -94,7 +98,9 @@ pub(crate) fn start(gateway: &Gateway, books: &Arc<Books>, stop: &Arc<AtomicBool
     let http2 = gateway.envoy.http2();
     let good = tokens.good.clone();
     lanes.add("tokens", &http2, move |client, _| {
-        client.grpc("/tokens/bank.Accounts/List", b"x").header("authorization", good.clone())
+        client
+            .grpc("/tokens/bank.Accounts/List", b"x")
+            .header("authorization", good.clone())
     });
     let (good, unknown) = (tokens.good.clone(), tokens.unknown.clone());
     lanes.add_leaving(gateway, move |number| {
@@ -150,7 +156,9 @@ fn anybody(lanes: &mut Lanes, client: &HttpClient) {
         1 => client.post("/open/a").body(vec![b'x'; 50_000]),
         _ => client.get("/open/a").header("x-echo-body-size", "100000"),
     });
-    lanes.add("limited", client, |client, _| client.get("/limited/a").header("x-client", "one"));
+    lanes.add("limited", client, |client, _| {
+        client.get("/limited/a").header("x-client", "one")
+    });
     lanes.add("ended", client, |client, _| client.get("/ended/a"));
 }
 
@@ -166,12 +174,19 @@ fn with_tokens(lanes: &mut Lanes, client: &HttpClient, tokens: &Tokens) {
     // Answered after a fetch of the keys, or refused because there was one just now.
     let unknown = tokens.unknown.clone();
     lanes.add("fetched", client, move |client, _| {
-        client.get("/fetched/a").header("authorization", unknown.clone())
+        client
+            .get("/fetched/a")
+            .header("authorization", unknown.clone())
     });
     let good = tokens.good.clone();
     lanes.add_broken("broken", client, move |client, number| {
-        let request = client.get("/broken/a").header("authorization", good.clone());
-        request.header("x-echo-reset", if number % 2 == 0 { "headers" } else { "body" })
+        let request = client
+            .get("/broken/a")
+            .header("authorization", good.clone());
+        request.header(
+            "x-echo-reset",
+            if number % 2 == 0 { "headers" } else { "body" },
+        )
     });
 }
 
