@@ -336,7 +336,10 @@ fn every_document_of_ours_is_valid() {
             if path.is_dir() {
                 continue;
             }
-            check(&path.display().to_string(), &fs::read_to_string(&path).unwrap());
+            check(
+                &path.display().to_string(),
+                &fs::read_to_string(&path).unwrap(),
+            );
         }
     }
     let mut pages: Vec<PathBuf> = fs::read_dir(repository().join("docs"))
