@@ -69,9 +69,16 @@ fn istio(section: &Section, arguments: &IstioArguments) -> anyhow::Result<String
     spec.push(("phase", Field::Json(json!("AUTHN"))));
     spec.push(("failStrategy", Field::Json(json!("FAIL_RELOAD"))));
     let document: Json = serde_json::from_slice(&section.document)?;
-    if let Some(pepper) = document.pointer("/usage_plan/key/pepper/env") {
-        let env = json!({ "env": [{ "name": pepper, "valueFrom": "HOST" }] });
-        spec.push(("vmConfig", Field::Json(env)));
+    let secrets = [
+        "/usage_plan/key/pepper/env",
+        "/usage_plan/store/redis_http/authorization/env",
+    ];
+    let variables = secrets.iter().filter_map(|place| document.pointer(place));
+    let variables: Vec<Json> = variables
+        .map(|name| json!({ "name": name, "valueFrom": "HOST" }))
+        .collect();
+    if !variables.is_empty() {
+        spec.push(("vmConfig", Field::Json(json!({ "env": variables }))));
     }
     let config = match &section.nodes {
         Some(node) => Field::Node(node, section.reading),

@@ -130,13 +130,10 @@ fn every_envoy_configuration_is_good() {
         );
         let file = path.with_extension("wasm");
         let plugin = file.file_name().unwrap().to_str().unwrap();
-        assert!(
-            checked
-                .sections
-                .iter()
-                .any(|section| section.plugin == plugin),
-            "{plugin}"
-        );
+        let of_its_name = tollgate_plugins::FILES.contains(&plugin);
+        let mut sections = checked.sections.iter();
+        let has = sections.any(|section| section.plugin == plugin);
+        assert!(has || !of_its_name, "{plugin}");
     }
 }
 

@@ -254,6 +254,7 @@ fn is_about_the_rest(message: &str) -> bool {
         "unknown plan",
         "does nothing without",
         "there is no successor",
+        "is about a store, and there is none",
     ];
     let parts = ["is missing, add it", "which the document lacks"];
     starts.iter().any(|start| message.starts_with(start))
