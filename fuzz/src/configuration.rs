@@ -21,7 +21,9 @@ pub fn check(bytes: &[u8]) {
         Err(errors) => explained(errors),
     }
     if let Some(wire) = to_wire(bytes) {
-        let as_struct = configure(&host, &wire).err().map(|errors| errors.to_string());
+        let as_struct = configure(&host, &wire)
+            .err()
+            .map(|errors| errors.to_string());
         assert_eq!(taken.err().map(|errors| errors.to_string()), as_struct);
     }
 }
@@ -29,7 +31,10 @@ pub fn check(bytes: &[u8]) {
 fn host() -> MemoryHost {
     let host = Process::new(Clock::at(START)).worker();
     host.clusters.borrow_mut().push("idp".to_owned());
-    let pepper = ("PEPPER".to_owned(), "a pepper of thirty-two letters or more".to_owned());
+    let pepper = (
+        "PEPPER".to_owned(),
+        "a pepper of thirty-two letters or more".to_owned(),
+    );
     host.environment.borrow_mut().extend([pepper]);
     host
 }
@@ -42,7 +47,10 @@ fn explained(errors: &ConfigErrors) {
     assert!(!errors.is_empty());
     for error in errors.iter() {
         let text = error.to_string();
-        assert!(!text.is_empty() && !text.contains(char::is_control), "{text:?}");
+        assert!(
+            !text.is_empty() && !text.contains(char::is_control),
+            "{text:?}"
+        );
     }
 }
 
@@ -81,7 +89,9 @@ fn to_wire(bytes: &[u8]) -> Option<Vec<u8>> {
     }
     let wire = object(&fields)?.encode_to_vec();
     // What is JSON as well is read as that.
-    serde_json::from_slice::<Json>(&wire).is_err().then_some(wire)
+    serde_json::from_slice::<Json>(&wire)
+        .is_err()
+        .then_some(wire)
 }
 
 /// Whether an object may have a member twice: as many colons are in the text as it is written anew.
@@ -93,7 +103,9 @@ fn repeats_members(text: &str) -> bool {
 fn object(fields: &serde_json::Map<String, Json>) -> Option<Struct> {
     let fields = fields.iter();
     let fields = fields.map(|(name, field)| Some((name.clone(), value(field)?)));
-    Some(Struct { fields: fields.collect::<Option<_>>()? })
+    Some(Struct {
+        fields: fields.collect::<Option<_>>()?,
+    })
 }
 
 fn value(json: &Json) -> Option<Value> {
@@ -101,7 +113,9 @@ fn value(json: &Json) -> Option<Value> {
         Json::Null => Kind::NullValue(0),
         Json::Bool(value) => Kind::BoolValue(*value),
         Json::Number(number) => {
-            let exact = number.as_i64().is_some_and(|integer| integer.unsigned_abs() < 1 << 53);
+            let exact = number
+                .as_i64()
+                .is_some_and(|integer| integer.unsigned_abs() < 1 << 53);
             if !exact && !number.is_f64() {
                 return None;
             }

@@ -32,7 +32,10 @@ fn explained<T: FromStr<Err: Display>>(text: &str) -> Option<T> {
         Ok(value) => Some(value),
         Err(error) => {
             let error = error.to_string();
-            assert!(!error.is_empty() && !error.contains(char::is_control), "{error:?}");
+            assert!(
+                !error.is_empty() && !error.contains(char::is_control),
+                "{error:?}"
+            );
             None
         }
     }
@@ -42,7 +45,11 @@ fn explained<T: FromStr<Err: Display>>(text: &str) -> Option<T> {
 fn round_trip<T: FromStr<Err: Display> + Display + Debug + PartialEq>(text: &str) {
     if let Some(value) = explained::<T>(text) {
         let written = value.to_string();
-        assert_eq!(explained::<T>(&written).as_ref(), Some(&value), "{text:?} as {written:?}");
+        assert_eq!(
+            explained::<T>(&written).as_ref(),
+            Some(&value),
+            "{text:?} as {written:?}"
+        );
     }
 }
 
@@ -51,7 +58,11 @@ fn check_rate(text: &str) {
     if let Some(rate) = explained::<Rate>(text) {
         let again = explained::<Rate>(&rate.to_string());
         let meaning = |rate: &Rate| (rate.requests, rate.per, rate.burst_or_default());
-        assert_eq!(again.as_ref().map(meaning), Some(meaning(&rate)), "{text:?} as {rate}");
+        assert_eq!(
+            again.as_ref().map(meaning),
+            Some(meaning(&rate)),
+            "{text:?} as {rate}"
+        );
     }
 }
 
@@ -83,10 +94,16 @@ fn check_calendar(at: i64, rest: &[u8]) {
 
 fn check_cron(cron: Cron, at: i64) {
     let start = at.rem_euclid(4_102_444_800);
-    let within = Window { start, end: start + 3 * 86_400 };
+    let within = Window {
+        start,
+        end: start + 3 * 86_400,
+    };
     let mut before = i64::MIN;
     for time in cron.times(within, UtcOffset::UTC) {
-        assert!(within.contains(time) && time > before && time % 60 == 0, "{time} in {within:?}");
+        assert!(
+            within.contains(time) && time > before && time % 60 == 0,
+            "{time} in {within:?}"
+        );
         before = time;
     }
 }

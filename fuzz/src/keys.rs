@@ -8,7 +8,8 @@ use tollgate_testkit::{Gateway, Request, Seen};
 
 use crate::setup::{ACME_KEY, sha256};
 
-type Plugin = Gateway<tollgate_core::chain!(tollgate_usage_plan::UsagePlan, tollgate_access::Access)>;
+type Plugin =
+    Gateway<tollgate_core::chain!(tollgate_usage_plan::UsagePlan, tollgate_access::Access)>;
 
 #[derive(Arbitrary, Debug)]
 struct Input<'a> {
@@ -78,7 +79,12 @@ pub fn check(bytes: &[u8]) {
     presented(&reply.logged, |found| {
         assert_eq!(found, Presented::Nothing, "left in {:?}", reply.logged);
     });
-    assert_eq!(by_other_readers(&reply.logged), 0, "left in {:?}", reply.logged);
+    assert_eq!(
+        by_other_readers(&reply.logged),
+        0,
+        "left in {:?}",
+        reply.logged
+    );
 }
 
 impl Name {
@@ -115,9 +121,10 @@ fn values(input: &Input<'_>, path: &str, name: &str) -> Vec<(String, Vec<u8>)> {
 /// What a second look finds.
 fn presented<T>(seen: &Seen, judge: impl FnOnce(Presented<'_>) -> T) -> T {
     let places = Places {
-        headers: vec![
-            HeaderPlace { name: FieldName::from_static("x-api-key"), scheme: None },
-        ],
+        headers: vec![HeaderPlace {
+            name: FieldName::from_static("x-api-key"),
+            scheme: None,
+        }],
         query: vec!["api_key".to_owned()],
         cookies: vec!["key".to_owned()],
     };
@@ -135,7 +142,8 @@ fn by_other_readers(seen: &Seen) -> usize {
     };
     let query = all(":path").flat_map(|path| {
         let mut parts = path.splitn(2, |byte| *byte == b'?');
-        form_urlencoded::parse(parts.nth(1).unwrap_or_default()).filter(|(name, _)| name == "api_key")
+        form_urlencoded::parse(parts.nth(1).unwrap_or_default())
+            .filter(|(name, _)| name == "api_key")
     });
     let cookies = all("cookie")
         .flat_map(|value| value.split(|byte| *byte == b';'))

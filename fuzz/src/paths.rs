@@ -27,8 +27,14 @@ static GATES: LazyLock<Vec<Gate>> = LazyLock::new(|| {
     let mut gates = Vec::new();
     for escaped_slashes in [EscapedSlashes::Reject, EscapedSlashes::Keep] {
         for letter_case in [LetterCase::Exact, LetterCase::Ignore] {
-            let options = PathOptions { escaped_slashes, letter_case };
-            gates.push(Gate { options, apis: apis(options) });
+            let options = PathOptions {
+                escaped_slashes,
+                letter_case,
+            };
+            gates.push(Gate {
+                options,
+                apis: apis(options),
+            });
         }
     }
     gates
@@ -38,8 +44,8 @@ fn apis(options: PathOptions) -> ApiTable {
     let list = APIS.map(|(name, path)| {
         json!({ "name": name, "match": [{ "hosts": ["api.example", "*"], "path": path }] })
     });
-    let mut document = Document::parse(json!({ "apis": list }).to_string().as_bytes())
-        .expect("a document");
+    let mut document =
+        Document::parse(json!({ "apis": list }).to_string().as_bytes()).expect("a document");
     let mut errors = ConfigErrors::default();
     let configs = document.take::<Vec<ApiConfig>>("apis", &mut errors);
     let configs = configs.ok().flatten().expect("APIs");
@@ -67,7 +73,10 @@ fn check_path(gate: &Gate, host: Option<&[u8]>, raw: &[u8]) {
     };
     let whole = target.rewritten().unwrap_or_else(|| raw.to_vec());
     let Some(again) = RequestTarget::parse(&whole, &gate.options).ok() else {
-        panic!("what is forwarded would be refused: {}", whole.escape_ascii());
+        panic!(
+            "what is forwarded would be refused: {}",
+            whole.escape_ascii()
+        );
     };
     assert_eq!(again.path(), target.path(), "{target:?}");
     assert!(again.rewritten().is_none(), "{target:?} is rewritten twice");
@@ -89,7 +98,8 @@ fn check_path(gate: &Gate, host: Option<&[u8]>, raw: &[u8]) {
     for (reader, segments) in readers(target.path(), &gate.options) {
         let read = route(&segments, gate.options.letter_case);
         assert_eq!(
-            read, name,
+            read,
+            name,
             "{reader} reads {} as {segments:?}",
             target.path().escape_ascii()
         );
@@ -99,14 +109,22 @@ fn check_path(gate: &Gate, host: Option<&[u8]>, raw: &[u8]) {
 /// What is forwarded has nothing left to settle.
 fn settled(path: &[u8]) {
     assert!(path.starts_with(b"/"), "{}", path.escape_ascii());
-    assert!(path.iter().all(u8::is_ascii_graphic), "{}", path.escape_ascii());
+    assert!(
+        path.iter().all(u8::is_ascii_graphic),
+        "{}",
+        path.escape_ascii()
+    );
     assert!(!path.contains(&b'\\') && !path.contains(&b'#') && !path.contains(&b'?'));
     let segments: Vec<&[u8]> = path.split(|byte| *byte == b'/').skip(1).collect();
     for (index, segment) in segments.iter().enumerate() {
         let last = index + 1 == segments.len();
         assert!(!segment.is_empty() || last, "{}", path.escape_ascii());
         let decoded: Vec<u8> = percent_decode(segment).collect();
-        assert!(decoded != b"." && decoded != b"..", "{}", path.escape_ascii());
+        assert!(
+            decoded != b"." && decoded != b"..",
+            "{}",
+            path.escape_ascii()
+        );
     }
 }
 
@@ -116,22 +134,40 @@ type Segments = Vec<Vec<u8>>;
 /// merges slashes; some strip parameters, some take `%2F` for a slash, in either order.
 fn readers(path: &[u8], options: &PathOptions) -> Vec<(&'static str, Segments)> {
     let split = |path: &[u8]| -> Segments {
-        path.split(|byte| *byte == b'/').map(<[u8]>::to_vec).collect()
+        path.split(|byte| *byte == b'/')
+            .map(<[u8]>::to_vec)
+            .collect()
     };
     let decode = |bytes: &[u8]| -> Vec<u8> { percent_decode(bytes).collect() };
     let strip = |segment: &Vec<u8>| -> Vec<u8> {
-        segment.split(|byte| *byte == b';').next().unwrap_or_default().to_vec()
+        segment
+            .split(|byte| *byte == b';')
+            .next()
+            .unwrap_or_default()
+            .to_vec()
     };
     let by_segment: Segments = split(path).iter().map(|segment| decode(segment)).collect();
-    let stripped: Segments = split(path).iter().map(|segment| decode(&strip(segment))).collect();
-    let mut readers = vec![("a server", by_segment), ("a server without parameters", stripped)];
+    let stripped: Segments = split(path)
+        .iter()
+        .map(|segment| decode(&strip(segment)))
+        .collect();
+    let mut readers = vec![
+        ("a server", by_segment),
+        ("a server without parameters", stripped),
+    ];
     if options.escaped_slashes == EscapedSlashes::Keep {
         let whole = split(&decode(path));
         let then_stripped = whole.iter().map(strip).collect();
         readers.push(("a server that decodes first", whole));
-        readers.push(("a server that decodes first, without parameters", then_stripped));
+        readers.push((
+            "a server that decodes first, without parameters",
+            then_stripped,
+        ));
     }
-    readers.into_iter().map(|(name, segments)| (name, resolve(segments))).collect()
+    readers
+        .into_iter()
+        .map(|(name, segments)| (name, resolve(segments)))
+        .collect()
 }
 
 /// Removes dot segments and empty ones.

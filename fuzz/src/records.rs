@@ -12,7 +12,8 @@ use tollgate_testkit::{Clock, Gateway, Process, Request};
 
 use crate::setup::{ACME_KEY, START, sha256};
 
-type Plugin = Gateway<tollgate_core::chain!(tollgate_usage_plan::UsagePlan, tollgate_access::Access)>;
+type Plugin =
+    Gateway<tollgate_core::chain!(tollgate_usage_plan::UsagePlan, tollgate_access::Access)>;
 
 #[derive(Arbitrary, Debug)]
 struct Input<'a> {
@@ -104,8 +105,14 @@ fn meter<M: Meter>(mut page: Page<M>, limit: &M::Limit, mut now: u64, steps: &[S
                 assert_eq!(charged.changed, before != page.as_bytes());
                 assert!(charged.evicted.is_none() || charged.changed);
                 if let Ok(admitted) = charged.decision {
-                    let left = page.peek(limit, client, now, 0).map(|admitted| admitted.remaining);
-                    assert_eq!(left.ok(), Some(admitted.remaining), "a charge that does not last");
+                    let left = page
+                        .peek(limit, client, now, 0)
+                        .map(|admitted| admitted.remaining);
+                    assert_eq!(
+                        left.ok(),
+                        Some(admitted.remaining),
+                        "a charge that does not last"
+                    );
                     assert!(admitted.remaining + cost.min(10) <= 10);
                 }
             }

@@ -68,7 +68,10 @@ fn check_keys(bytes: &[u8]) {
         let jws = Jws::parse(token.as_bytes(), MAX_TOKEN_BYTES).expect("a good token");
         if let Ok(key) = keys.verify(&jws, &[Algorithm::Es256], &NoHost) {
             // Whoever signed it has published the key.
-            let ours = KEYS.keys().iter().any(|ours| ours.spki_der() == key.spki_der());
+            let ours = KEYS
+                .keys()
+                .iter()
+                .any(|ours| ours.spki_der() == key.spki_der());
             assert!(ours, "{}", bytes.escape_ascii());
         }
     }

@@ -6,7 +6,9 @@ use std::path::Path;
 #[test]
 fn every_seed_passes_its_check() {
     for (name, check) in tollgate_fuzz::CHECKS {
-        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("seeds").join(name);
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR"))
+            .join("seeds")
+            .join(name);
         let seeds = fs::read_dir(&folder).unwrap_or_else(|error| panic!("{name}: {error}"));
         let mut count = 0;
         for seed in seeds {

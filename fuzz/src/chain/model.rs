@@ -19,8 +19,15 @@ impl Carried {
     pub(super) fn by(headers: &[(String, Vec<u8>)]) -> Self {
         let mut carried = Carried::default();
         for (_, value) in headers {
-            let spaced: Vec<u8> = value.iter().map(|b| if *b == b'+' { b' ' } else { *b }).collect();
-            for text in [value.clone(), percent_decode(value).collect(), percent_decode(&spaced).collect()] {
+            let spaced: Vec<u8> = value
+                .iter()
+                .map(|b| if *b == b'+' { b' ' } else { *b })
+                .collect();
+            for text in [
+                value.clone(),
+                percent_decode(value).collect(),
+                percent_decode(&spaced).collect(),
+            ] {
                 carried.acme_key |= contains(&text, ACME_KEY);
                 carried.curio_key |= contains(&text, CURIO_KEY);
                 carried.token |= GOOD_TOKENS.iter().any(|token| contains(&text, token));
@@ -35,7 +42,8 @@ impl Carried {
 }
 
 fn contains(text: &[u8], part: &str) -> bool {
-    text.windows(part.len()).any(|window| window == part.as_bytes())
+    text.windows(part.len())
+        .any(|window| window == part.as_bytes())
 }
 
 /// Where a request may end up, by the first segment that a server can read from what it got.
@@ -53,7 +61,10 @@ fn area(path: &[u8]) -> Area {
     let decoded: Vec<u8> = percent_decode(path).collect();
     let mut segments: Vec<&[u8]> = Vec::new();
     for segment in decoded.split(|byte| *byte == b'/') {
-        let segment = segment.split(|byte| *byte == b';').next().unwrap_or_default();
+        let segment = segment
+            .split(|byte| *byte == b';')
+            .next()
+            .unwrap_or_default();
         match segment {
             b"" | b"." => {}
             b".." => drop(segments.pop()),
@@ -73,7 +84,13 @@ fn area(path: &[u8]) -> Area {
 fn identity(name: &str) -> Option<&'static str> {
     let name: String = name
         .chars()
-        .map(|c| if c.is_ascii_alphanumeric() { c.to_ascii_lowercase() } else { '-' })
+        .map(|c| {
+            if c.is_ascii_alphanumeric() {
+                c.to_ascii_lowercase()
+            } else {
+                '-'
+            }
+        })
         .collect();
     ["x-consumer-id", "x-consumer-plan", "x-subject", "x-payload"]
         .into_iter()
@@ -91,7 +108,10 @@ pub(super) fn check(carried: Carried, reply: &Reply) {
         None => {
             assert!(reply.details.starts_with("tollgate{"), "{reply:?}");
             let text = String::from_utf8_lossy(&reply.body);
-            for secret in [ACME_KEY, CURIO_KEY].into_iter().chain(GOOD_TOKENS.iter().map(String::as_str)) {
+            for secret in [ACME_KEY, CURIO_KEY]
+                .into_iter()
+                .chain(GOOD_TOKENS.iter().map(String::as_str))
+            {
                 assert!(!text.contains(secret), "{text}");
             }
         }

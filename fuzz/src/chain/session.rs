@@ -21,17 +21,46 @@ const DAY: u64 = 86_400;
 /// One thing that happens.
 #[derive(Arbitrary, Debug)]
 pub(super) enum Action<'a> {
-    Send { worker: bool, head: Head<'a> },
-    Respond { which: u8, status: u16, headers: Vec<(&'a str, &'a str)>, own: Option<&'a str> },
-    End { which: u8 },
-    Resume { which: u8 },
-    Leave { which: u8 },
-    Tick { worker: bool },
-    Answer { worker: bool, answer: Answer<'a> },
-    Wait { millis: u32 },
-    StepBack { seconds: u16 },
-    Fail { worker: bool, faults: Vec<Failure> },
-    Overwrite { which: u8, bytes: &'a [u8] },
+    Send {
+        worker: bool,
+        head: Head<'a>,
+    },
+    Respond {
+        which: u8,
+        status: u16,
+        headers: Vec<(&'a str, &'a str)>,
+        own: Option<&'a str>,
+    },
+    End {
+        which: u8,
+    },
+    Resume {
+        which: u8,
+    },
+    Leave {
+        which: u8,
+    },
+    Tick {
+        worker: bool,
+    },
+    Answer {
+        worker: bool,
+        answer: Answer<'a>,
+    },
+    Wait {
+        millis: u32,
+    },
+    StepBack {
+        seconds: u16,
+    },
+    Fail {
+        worker: bool,
+        faults: Vec<Failure>,
+    },
+    Overwrite {
+        which: u8,
+        bytes: &'a [u8],
+    },
 }
 
 /// A request's head.
@@ -179,7 +208,12 @@ impl Session {
     pub(super) fn act(&mut self, action: &Action<'_>) {
         match action {
             Action::Send { worker, head } => self.send(usize::from(*worker), head),
-            Action::Respond { which, status, headers, own } => {
+            Action::Respond {
+                which,
+                status,
+                headers,
+                own,
+            } => {
                 self.respond(*which, *status, headers, *own);
             }
             Action::End { which } => {
@@ -202,11 +236,14 @@ impl Session {
             Action::Tick { worker } => self.tick(usize::from(*worker)),
             Action::Answer { worker, answer } => self.answer(usize::from(*worker), answer),
             Action::Wait { millis } => {
-                self.clock().advance(Duration::from_millis(u64::from(*millis) % 50_000_000));
+                self.clock()
+                    .advance(Duration::from_millis(u64::from(*millis) % 50_000_000));
             }
             Action::StepBack { seconds } => {
                 let now = self.clock().now().as_seconds();
-                let before = u64::try_from(now).unwrap_or_default().saturating_sub(u64::from(*seconds));
+                let before = u64::try_from(now)
+                    .unwrap_or_default()
+                    .saturating_sub(u64::from(*seconds));
                 self.clock().set(Timestamp::from_seconds(before));
                 self.books.disturbed |= *seconds > 0;
             }
@@ -225,14 +262,22 @@ impl Session {
     fn send(&mut self, worker: usize, head: &Head<'_>) {
         let headers = head.headers();
         let carried = Carried::by(&headers);
-        let mut request = Request::get("").without(":path").without(":method").without(":authority");
+        let mut request = Request::get("")
+            .without(":path")
+            .without(":method")
+            .without(":authority");
         for (name, value) in &headers {
             request = request.header(name, value);
         }
         let gateway = &self.workers[worker];
-        let address = head.address.map(|last| IpAddr::V4(Ipv4Addr::new(192, 0, 2, last % 8)));
+        let address = head
+            .address
+            .map(|last| IpAddr::V4(Ipv4Addr::new(192, 0, 2, last % 8)));
         gateway.host.client_address.set(address);
-        let under = Under { carried, address: head.address.map(|last| last % 8) };
+        let under = Under {
+            carried,
+            address: head.address.map(|last| last % 8),
+        };
         let submitted = gateway.submit(request);
         self.note(worker, under, submitted);
     }
@@ -266,7 +311,10 @@ impl Session {
         let day = u64::try_from(self.clock().now().as_seconds()).unwrap_or_default() / DAY;
         let charged = self.books.charged.entry((consumer, day)).or_default();
         *charged += 1;
-        assert!(*charged <= QUOTA || self.books.disturbed, "{charged} of {QUOTA} a day");
+        assert!(
+            *charged <= QUOTA || self.books.disturbed,
+            "{charged} of {QUOTA} a day"
+        );
     }
 
     /// Nobody has more requests under way than places.
@@ -275,7 +323,10 @@ impl Session {
         let now = self.clock().now().as_seconds();
         let early = now < START.as_seconds() + 43_200;
         if early && !self.books.disturbed {
-            let held = self.open.iter().filter(|(_, under, _)| under.address == address);
+            let held = self
+                .open
+                .iter()
+                .filter(|(_, under, _)| under.address == address);
             assert!(held.count() <= PLACES);
         }
     }
@@ -345,7 +396,11 @@ impl Session {
             });
             named.map(|(_, value)| value).sum()
         };
-        assert_eq!(sum("decision=.=allow;"), self.books.admitted, "{counters:?}");
+        assert_eq!(
+            sum("decision=.=allow;"),
+            self.books.admitted,
+            "{counters:?}"
+        );
         assert!(sum("") <= self.books.judged, "{counters:?}");
     }
 }
@@ -363,7 +418,10 @@ impl Head<'_> {
         let mut cookies = Vec::new();
         let mut headers = vec![
             (":method".to_owned(), self.method.bytes()),
-            (":authority".to_owned(), self.host.unwrap_or("api.example").into()),
+            (
+                ":authority".to_owned(),
+                self.host.unwrap_or("api.example").into(),
+            ),
         ];
         for (place, secret) in &self.credentials {
             let secret = secret.text();

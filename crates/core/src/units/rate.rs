@@ -384,6 +384,7 @@ mod tests {
                 "a rate of 0 as in \"0/s\" admits nothing; to refuse everything",
             ),
             ("100", "the rate \"100\" has no period, write \"100/s\""),
+            ("1 burst=\u{1}", "write \"1 burst=\\u{1}/s\""),
             ("100/", "has the period \"\", expected s, min, hour, day"),
             ("100/0s", "has the period \"0s\""),
             ("100/fortnight", "has the period \"fortnight\""),
