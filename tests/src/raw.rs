@@ -48,6 +48,12 @@ impl RawClient {
             .expect("an open connection");
     }
 
+    /// Says that nothing more will be sent; a connection that has been closed by then is none the
+    /// worse.
+    pub async fn shut_down(&mut self) {
+        let _ = self.stream.shutdown().await;
+    }
+
     /// Reads one reply to a request that was no HEAD.
     pub async fn read_reply(&mut self) -> RawReply {
         let mut reply = self.read_head().await;
