@@ -6,6 +6,8 @@
 #   ENVOY_BIN         use this Envoy and fetch none (test-matrix fetches its own)
 #   COMPOSE_TEST_FLAGS  of tools/compose-test, such as --without grafana
 #   CARGO_TARGET_DIR  where cargo builds, else target/
+#   TIME              seconds for each target of `make fuzz`
+#   MINUTES           how long `make soak` takes
 
 # A plugin is named after its folder.
 PLUGINS := $(notdir $(patsubst %/Cargo.toml,%,$(wildcard filters/*/Cargo.toml)))
@@ -25,7 +27,8 @@ export PATH := $(PATH):$(HOME)/.cargo/bin
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
 .PHONY: help demo simulate test unit wasm-test e2e test-matrix compose-test build dist images \
-	test-plugins cli envoy bench microbench instructions fmt lint lint-each deny setup clean
+	test-plugins cli envoy bench microbench instructions fmt lint lint-each deny dependencies fuzz \
+	fuzz-quick soak setup clean
 
 say = @printf '\n==> %s\n'
 
@@ -138,10 +141,12 @@ instructions: setup ## Check the instructions per request against bench/instruct
 
 fmt: setup ## Format the code
 	cargo fmt --all
+	cargo fmt --manifest-path fuzz/Cargo.toml
 
 lint: setup ## Check formatting, lints and documentation
 	$(say) 'Formatting'
 	cargo fmt --all --check
+	cargo fmt --manifest-path fuzz/Cargo.toml --check
 	$(say) 'Lints'
 	cargo clippy $(NATIVE) --all-targets -- -D warnings
 	cargo clippy $(WASM) -p tollgate-host -p '*-filter' -p '*-test-plugin' -- -D warnings
@@ -156,7 +161,24 @@ lint-each: setup ## Check the lints of each crate by itself
 		cargo clippy -p $$crate --all-targets -- -D warnings || exit; \
 	done
 
-# Not part of CI, because building cargo-deny takes longer than everything else together.
+fuzz: setup ## Look for input that breaks what must hold (TIME=seconds for each target, else 600)
+	$(say) 'Fuzzing'
+	@TIME=$${TIME:-600} tools/fuzz $(TARGETS)
+
+# A number of inputs rather than a time, so that it finds the same on every machine.
+fuzz-quick: setup ## Run the seeds and a fixed number of inputs for each fuzz target
+	$(say) 'A short fuzz run'
+	@RUNS=2000 tools/fuzz
+
+soak: envoy dist ## Run the gateway under traffic and faults, and check its books (MINUTES=30)
+	$(say) 'A long run'
+	@$(with_envoy) cargo run -p tollgate-soak -- $${MINUTES:-30}
+
+dependencies: setup ## Check licences, sources and bans of dependencies
+	@tools/check-dependencies
+
+# Not part of CI, because building cargo-deny takes longer than everything else together, and it
+# fetches advisories.
 deny: setup ## Check licences, advisories and sources of dependencies (needs cargo-deny)
 	@cargo deny --version >/dev/null 2>&1 || { \
 		echo 'cargo-deny is missing, install it: cargo install --locked cargo-deny' >&2; exit 1; }
