@@ -83,8 +83,8 @@ fn check_calendar(at: i64, rest: &[u8]) {
     };
     let window = calendar.window(at);
     assert!(window.start <= window.end);
-    // Instants that no clock shows are clamped to the nearest that one may.
-    if (0..=253_402_300_799).contains(&at) {
+    // From the year 9998 on, and windows may be a year long, instants are clamped.
+    if (0..253_000_000_000).contains(&at) {
         assert!(window.contains(at), "{window:?} {at}");
         assert_eq!(calendar.window(window.start), window);
         assert_eq!(calendar.window(window.end).start, window.end);
