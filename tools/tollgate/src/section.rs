@@ -38,7 +38,7 @@ pub enum Form {
     EnvoyStruct,
     /// Envoy's filter, as JSON in a StringValue.
     EnvoyText,
-    /// Istio's WasmPlugin.
+    /// Istio's WasmPlugin, or the TrafficExtension that supersedes it.
     WasmPlugin,
     /// Envoy Gateway's EnvoyExtensionPolicy.
     EnvoyExtensionPolicy,
@@ -52,7 +52,7 @@ impl Form {
         match self {
             Form::EnvoyStruct => "Envoy filter with a Struct",
             Form::EnvoyText => "Envoy filter with a StringValue",
-            Form::WasmPlugin => "WasmPlugin",
+            Form::WasmPlugin => "WasmPlugin or TrafficExtension",
             Form::EnvoyExtensionPolicy => "EnvoyExtensionPolicy",
             Form::Bare => "document",
         }
@@ -124,6 +124,12 @@ impl Finder<'_> {
                         node.get("spec")
                             .and_then(|spec| self.wasm_plugin(node, spec)),
                     );
+                    false
+                }
+                // What supersedes it has the same fields, under wasm.
+                Some("TrafficExtension") if group.starts_with("extensions.istio.io/") => {
+                    let wasm = node.at(&["spec", "wasm"]);
+                    sections.extend(wasm.and_then(|wasm| self.wasm_plugin(node, wasm)));
                     false
                 }
                 Some("EnvoyExtensionPolicy") if group.starts_with("gateway.envoyproxy.io/") => {

@@ -17,7 +17,7 @@ use std::fs;
 use std::path::Path;
 use std::process::Command;
 
-use common::{fixture, repository, run};
+use common::{fixture, repository, run, yaml_files};
 
 /// A block of the page, and the file that a comment says it is.
 struct Block {
@@ -64,10 +64,12 @@ fn lay_out(folder: &Path) {
     ] {
         copy(&fixture(&format!("aws/{name}")), name);
     }
-    fs::create_dir(folder.join("envoy")).unwrap();
-    for entry in fs::read_dir(repository().join("envoy")).unwrap() {
-        let name = entry.unwrap().file_name().into_string().unwrap();
-        copy(&format!("envoy/{name}"), &format!("envoy/{name}"));
+    for path in yaml_files("envoy") {
+        if let Ok(name) = path.strip_prefix(repository()) {
+            let name = name.to_str().unwrap();
+            fs::create_dir_all(folder.join(name).parent().unwrap()).unwrap();
+            copy(name, name);
+        }
     }
 }
 

@@ -12,10 +12,13 @@
     reason = "helpers of tests want to fail loudly"
 )]
 
+mod common;
+
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::PathBuf;
 
+use common::repository;
 use serde_json::{Value, json};
 use tollgate_cli::plugin;
 use tollgate_cli::section::{self, Variables};
@@ -25,10 +28,6 @@ const UNKNOWN: &str = "zzzzzz";
 
 fn schema() -> Value {
     serde_json::from_str(tollgate_cli::schema::TEXT).unwrap()
-}
-
-fn repository() -> PathBuf {
-    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../..")
 }
 
 #[derive(Clone)]
@@ -326,22 +325,11 @@ fn every_document_of_ours_is_valid() {
             }
         }
     };
-    for folder in [
-        "envoy",
-        "envoy/istio",
-        "envoy/envoy-gateway",
-        "tools/tollgate/tests/documents",
-    ] {
-        for entry in fs::read_dir(repository().join(folder)).unwrap() {
-            let path = entry.unwrap().path();
-            if path.is_dir() {
-                continue;
-            }
-            check(
-                &path.display().to_string(),
-                &fs::read_to_string(&path).unwrap(),
-            );
-        }
+    for path in common::yaml_files("envoy") {
+        check(
+            &path.display().to_string(),
+            &fs::read_to_string(&path).unwrap(),
+        );
     }
     let mut pages: Vec<PathBuf> = fs::read_dir(repository().join("docs"))
         .unwrap()

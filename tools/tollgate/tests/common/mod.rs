@@ -58,3 +58,24 @@ pub fn repository() -> PathBuf {
 pub fn fixture(name: &str) -> String {
     format!("tools/tollgate/tests/fixtures/{name}")
 }
+
+/// The YAML files below a folder of the repository.
+pub fn yaml_files(folder: &str) -> Vec<PathBuf> {
+    let mut files = Vec::new();
+    let mut folders = vec![repository().join(folder)];
+    while let Some(folder) = folders.pop() {
+        for entry in std::fs::read_dir(&folder).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                folders.push(path);
+            } else if path
+                .extension()
+                .is_some_and(|extension| extension == "yaml")
+            {
+                files.push(path);
+            }
+        }
+    }
+    files.sort();
+    files
+}
