@@ -221,9 +221,8 @@ fn shapes() -> Vec<(&'static str, String)> {
         ),
         (
             "a connection header that names others",
-            format!(
-                "GET /admin HTTP/1.1\r\nhost: a\r\nx-api-key: wrong\r\nconnection: x-api-key\r\n\r\n"
-            ),
+            "GET /admin HTTP/1.1\r\nhost: a\r\nx-api-key: wrong\r\nconnection: x-api-key\r\n\r\n"
+                .to_owned(),
         ),
     ]
 }

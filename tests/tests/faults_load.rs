@@ -52,7 +52,8 @@ async fn twenty_updates_under_load_lose_no_request_and_no_count() {
     let upstream = EchoUpstream::start().await;
     let document = |number: u64| {
         let mut document = config(plan());
-        document["request_id"] = json!({ "header": "x-request-id", "echo": number.is_multiple_of(2) });
+        document["request_id"] =
+            json!({ "header": "x-request-id", "echo": number.is_multiple_of(2) });
         document
     };
     let mut envoy = gateway(&upstream, document(0))

@@ -46,6 +46,10 @@ const OUTAGE_EVERY: Duration = Duration::from_secs(45);
 const SAMPLE_EVERY: Duration = Duration::from_secs(5);
 
 /// What did not hold.
+#[expect(
+    clippy::disallowed_methods,
+    reason = "a run takes as long as it is told to"
+)]
 async fn run(time: Duration) -> Vec<String> {
     let started = Instant::now();
     let mut gateway = Gateway::start().await;
