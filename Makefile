@@ -136,7 +136,7 @@ microbench: setup ## Run the micro-benchmarks of the pure crates
 # BLESS=1 keeps what is measured, DOCS=1 puts it into docs/.
 instructions: setup ## Check the instructions per request against bench/instructions/baseline.json
 	$(say) 'Counting instructions'
-	@cargo run --profile profiling -p tollgate-instructions -- \
+	@tools/instructions \
 		$(if $(filter 1,$(DOCS)),docs,$(if $(filter 1,$(BLESS)),bless,check))
 
 fmt: setup ## Format the code

@@ -20,9 +20,6 @@ type Counts = BTreeMap<String, u64>;
 
 /// Compares with the baseline.
 pub(crate) fn check() -> Result<(), String> {
-    if !present() {
-        return missing();
-    }
     let baseline = read_baseline()?;
     let mut failed = Vec::new();
     println!("| scenario | baseline | now | change |\n|---|---|---|---|");
@@ -197,23 +194,6 @@ fn callgrind(
         })
         .and_then(|total| total.split_whitespace().next()?.parse().ok());
     total.ok_or_else(|| format!("no total in {}", out.display()))
-}
-
-fn present() -> bool {
-    let version = Command::new("valgrind").arg("--version").output();
-    version.is_ok_and(|output| output.status.success())
-}
-
-/// Without valgrind this is skipped where a person runs it, and fails in CI.
-fn missing() -> Result<(), String> {
-    let reason = "valgrind is missing, install it (Debian, Ubuntu: apt install valgrind)";
-    match std::env::var_os("CI").is_some_and(|value| !value.is_empty()) {
-        true => Err(reason.to_owned()),
-        false => {
-            println!("skipped: instructions: {reason}");
-            Ok(())
-        }
-    }
 }
 
 fn baseline() -> PathBuf {

@@ -3,8 +3,9 @@
 use std::cell::Cell;
 
 use serde_json::Value;
-use tollgate_core::chain::Policies;
+use tollgate_core::chain::Policies as _;
 use tollgate_core::headers::to_wire;
+use tollgate_core::plugin::{self, Bare};
 use tollgate_core::policy::Callbacks;
 
 use crate::host::{self, Calls};
@@ -66,16 +67,16 @@ pub enum Answer {
 }
 
 impl Plugin {
-    /// Starts a plugin with the policies `P` and a document, at this time, in s since 1970.
+    /// Starts a plugin with a document, at this time, in s since 1970.
     ///
     /// # Panics
     ///
     /// When it refuses the document; it has said why on the standard error stream.
-    pub fn start<P: Policies + 'static>(document: &Value, time: u64) -> Self {
+    pub fn start<P: plugin::Plugin + 'static>(document: &Value, time: u64) -> Self {
         let text = document.to_string();
         host::set_time(time * 1_000_000_000);
         host::set_configuration(text.as_bytes());
-        tollgate_host::register::<P>("tollgate.wasm");
+        tollgate_host::register::<P::Policies<Bare>>(P::FILE);
         let root = new_context();
         // SAFETY: the functions are called as the ABI has it.
         let configured = unsafe {
@@ -84,7 +85,7 @@ impl Plugin {
         };
         assert!(configured, "the plugin refuses its document");
         Plugin {
-            callbacks: P::CALLBACKS,
+            callbacks: P::Policies::<Bare>::CALLBACKS,
             root,
             upstream: to_wire(&[
                 (":status", "200"),

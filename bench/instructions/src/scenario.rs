@@ -1,27 +1,11 @@
 //! What is measured.
 
-use tollgate_access::Access;
-use tollgate_core::chain;
-use tollgate_jwt_authz::JwtAuthz;
-use tollgate_problem_details::ProblemDetails;
-use tollgate_rate_limit::RateLimit;
-use tollgate_request_id::RequestId;
-use tollgate_sunset::Sunset;
-use tollgate_usage_plan::UsagePlan;
+use tollgate_plugins::{
+    JwtAuthz, ProblemDetails, RateLimit, RequestId, Sunset, Tollgate, UsagePlan,
+};
 
 use crate::document::{self, Policy};
 use crate::plugin::{Answer, Plugin, Request};
-
-/// The policies of `tollgate.wasm`.
-pub type Full = chain!(
-    RequestId,
-    ProblemDetails,
-    RateLimit,
-    JwtAuthz,
-    UsagePlan,
-    Access,
-    Sunset
-);
 
 /// 2026-11-20T12:00:00Z.
 const START: u64 = 1_795_176_000;
@@ -126,30 +110,24 @@ impl Scenario {
     fn plugin(self) -> Plugin {
         match self {
             Scenario::Full | Scenario::FullLong | Scenario::FullCold | Scenario::FullMissing => {
-                Plugin::start::<Full>(&document::full(), START)
+                Plugin::start::<Tollgate>(&document::full(), START)
             }
-            Scenario::FullSpent => Plugin::start::<Full>(&document::full_spent(), START),
-            Scenario::Keys(keys) => Plugin::start::<Full>(&document::with_keys(keys), START),
-            Scenario::Apis(apis) => Plugin::start::<Full>(&document::with_apis(apis), START),
+            Scenario::FullSpent => Plugin::start::<Tollgate>(&document::full_spent(), START),
+            Scenario::Keys(keys) => Plugin::start::<Tollgate>(&document::with_keys(keys), START),
+            Scenario::Apis(apis) => Plugin::start::<Tollgate>(&document::with_apis(apis), START),
             Scenario::Limits(limits) => {
-                Plugin::start::<Full>(&document::with_limits(limits), START)
+                Plugin::start::<Tollgate>(&document::with_limits(limits), START)
             }
-            Scenario::KeysOnly => {
-                Plugin::start::<chain!(UsagePlan, Access)>(&document::keys_only(), START)
-            }
+            Scenario::KeysOnly => Plugin::start::<UsagePlan>(&document::keys_only(), START),
             Scenario::Alone(policy) => {
                 let document = policy.document();
                 match policy {
-                    Policy::RequestId => Plugin::start::<chain!(RequestId)>(&document, START),
-                    Policy::ProblemDetails => {
-                        Plugin::start::<chain!(ProblemDetails)>(&document, START)
-                    }
-                    Policy::RateLimit => Plugin::start::<chain!(RateLimit)>(&document, START),
-                    Policy::JwtAuthz => Plugin::start::<chain!(JwtAuthz, Access)>(&document, START),
-                    Policy::UsagePlan => {
-                        Plugin::start::<chain!(UsagePlan, Access)>(&document, START)
-                    }
-                    Policy::Sunset => Plugin::start::<chain!(Sunset)>(&document, START),
+                    Policy::RequestId => Plugin::start::<RequestId>(&document, START),
+                    Policy::ProblemDetails => Plugin::start::<ProblemDetails>(&document, START),
+                    Policy::RateLimit => Plugin::start::<RateLimit>(&document, START),
+                    Policy::JwtAuthz => Plugin::start::<JwtAuthz>(&document, START),
+                    Policy::UsagePlan => Plugin::start::<UsagePlan>(&document, START),
+                    Policy::Sunset => Plugin::start::<Sunset>(&document, START),
                 }
             }
         }
