@@ -133,6 +133,11 @@ impl Policy for Sunset {
         let Some(life) = self.life(stream) else {
             return;
         };
+        // What is ours was prepared with the request.
+        let has_own = |name: &&str| r.headers.get(name).is_some();
+        if !["deprecation", "sunset", "link"].iter().any(has_own) {
+            return;
+        }
         let values = |name: &str| -> Vec<&[u8]> { r.headers.get_all(name).collect() };
         if let Some(deprecation) = life.deprecation() {
             let merged = merge_deprecation(deprecation, r.now, &values("deprecation"));
@@ -216,7 +221,11 @@ impl Sunset {
             .into_iter()
             .map(Link::into_owned)
             .collect();
-        let successor = life.successor(templates, &target);
+        let stage = life.at(x.now, consumer);
+        let successor = match stage {
+            Stage::Live | Stage::Deprecated => None,
+            Stage::Brownout { .. } | Stage::Retired => life.successor(templates, &target),
+        };
         drop(target);
         if let Some(value) = life.deprecation().and_then(|own| own.value(x.now)) {
             x.response.set("deprecation", value);
@@ -227,7 +236,7 @@ impl Sunset {
         if let Some(links) = merge_links(&stream.links, &[]) {
             x.response.join("link", links);
         }
-        let problem = match life.at(x.now, consumer) {
+        let problem = match stage {
             Stage::Live | Stage::Deprecated => return Ok(()),
             Stage::Brownout { until, answer } => {
                 brownout(answer, until.saturating_since(x.now), successor)
