@@ -126,8 +126,12 @@ impl<'a, H> Exchange<'a, H> {
 
     /// What goes on of the target: without the credential that its query may have had.
     pub fn clean_target(&self) -> RequestTarget<'_> {
-        RequestTarget::parse(&self.path, self.paths)
-            .unwrap_or_else(|_| RequestTarget::unread(&self.path))
+        match &self.path {
+            // Nothing was taken out.
+            Cow::Borrowed(_) => self.target.clone(),
+            Cow::Owned(path) => RequestTarget::parse(path, self.paths)
+                .unwrap_or_else(|_| RequestTarget::unread(path)),
+        }
     }
 
     /// Notes that a policy in shadow mode would have refused the request; the first one counts.

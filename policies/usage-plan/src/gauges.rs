@@ -96,8 +96,12 @@ impl UsagePlan {
         let now = host.now();
         if self.gauges.is_due(now) {
             self.gauges.read.set(Some(now));
+            let mut ledgers = LedgerSum::default();
             for (place, consumer, quotas) in limited {
-                self.show_consumer(place, consumer, quotas, host);
+                self.show_consumer(place, consumer, quotas, &mut ledgers, host);
+            }
+            if self.store.is_some() {
+                ledgers.show(host);
             }
         }
         Some(PERIOD)
@@ -109,6 +113,7 @@ impl UsagePlan {
         place: usize,
         consumer: &Consumer,
         quotas: &[Quota],
+        ledgers: &mut LedgerSum,
         host: &H,
     ) {
         let Ok(Some(entry)) = host.shared_get(&consumer.record) else {
@@ -121,12 +126,51 @@ impl UsagePlan {
             store: StoreUse::Ask,
         };
         let record = Record::read(Some(&entry.bytes));
+        ledgers.add(&record, host.now());
         let statuses = statuses(&record, &limits, host.now());
         for ((index, quota), status) in quotas.iter().enumerate().zip(statuses) {
             let used = status.allowance.saturating_sub(status.remaining);
             let values = [used, status.allowance];
             self.gauges
                 .set((place, index), (consumer, quota), values, host);
+        }
+    }
+}
+
+/// What this Envoy has admitted and the store may not know, of all consumers that are shown.
+#[derive(Default)]
+struct LedgerSum {
+    unreported: u64,
+    /// The age of the oldest answer of the store by which requests are decided, in seconds.
+    oldest: u64,
+}
+
+impl LedgerSum {
+    fn add(&mut self, record: &Record, now: Timestamp) {
+        for stored in record.ledgers() {
+            self.unreported = self.unreported.saturating_add(stored.ledger.unreported());
+            let is_running = (stored.start..stored.end).contains(&now.as_seconds());
+            // Until the store has answered, what is known is that nothing was used at the beginning.
+            let since_start = now.as_seconds().saturating_sub(stored.start);
+            let age = match stored.ledger.age_of_knowledge(now.as_nanos()) {
+                Some(age) => Timestamp::from_nanos(age).as_seconds(),
+                None => since_start,
+            };
+            if is_running {
+                self.oldest = self.oldest.max(age.unsigned_abs());
+            }
+        }
+    }
+
+    fn show<H: Host>(&self, host: &H) {
+        for (name, value) in [
+            ("tollgate_store_unreported_requests", self.unreported),
+            ("tollgate_store_knowledge_age_seconds", self.oldest),
+        ] {
+            // Rare enough to look the gauge up each time.
+            if let Some(gauge) = host.gauge(name) {
+                host.set_gauge(gauge, value);
+            }
         }
     }
 }

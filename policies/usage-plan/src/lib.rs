@@ -56,7 +56,8 @@ use problems::*;
 use record::Record;
 use store::{Account, Holder, Store};
 pub use store::{
-    OnStoreFailure, RedisDialect, RedisHttpConfig, RlsConfig, RlsProfile, SecretConfig, StoreConfig,
+    OnStoreFailure, RedisDialect, RedisHttpConfig, RlsConfig, RlsProfile, SecretConfig,
+    StoreConfig, ratelimit_config,
 };
 
 /// The policy; see the crate's documentation.

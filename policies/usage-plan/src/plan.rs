@@ -65,10 +65,15 @@ impl Quota {
     /// The name under which a store counts it. The period belongs to it: what was used of a year must
     /// not be taken for what was used of a day that began with it.
     pub(crate) fn engine_name(&self) -> Arc<str> {
-        match (self.name.as_str(), self.calendar.period().name()) {
-            (name, period) if name == period => name.into(),
-            (name, period) => format!("{name} {period}").into(),
-        }
+        engine_name(self.name.as_str(), self.calendar.period())
+    }
+}
+
+/// See [`Quota::engine_name`].
+pub(crate) fn engine_name(name: &str, period: Period) -> Arc<str> {
+    match period.name() {
+        period if name == period => name.into(),
+        period => format!("{name} {period}").into(),
     }
 }
 
@@ -409,7 +414,7 @@ fn share(
     };
     for (index, (quota, config)) in quotas.iter_mut().zip(configs).enumerate() {
         let place = quota_path(path, index, configs.len());
-        if let Err((field, message)) = can_keep(sharing.abilities(), quota, config) {
+        if let Err((field, message)) = can_keep(sharing.abilities(), config) {
             verdict = Err(errors.add(key_path(&place, field), message));
             continue;
         }
@@ -425,15 +430,14 @@ fn share(
 }
 
 /// Whether a store can keep a quota; or the field that it can't keep, and why.
-fn can_keep(
+pub(crate) fn can_keep(
     abilities: Abilities,
-    quota: &Quota,
     config: &QuotaConfig,
 ) -> Result<(), (&'static str, String)> {
-    if quota.limit > abilities.most {
+    if config.limit > abilities.most {
         let message = format!(
             "found {}, expected at most {}, the largest number that the store counts",
-            quota.limit, abilities.most
+            config.limit, abilities.most
         );
         return Err(("limit", message));
     }

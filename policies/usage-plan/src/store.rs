@@ -10,6 +10,7 @@ mod books;
 mod compile;
 mod config;
 mod engine;
+mod export;
 mod health;
 mod sharing;
 
@@ -30,6 +31,7 @@ pub use config::{
     OnStoreFailure, RedisDialect, RedisHttpConfig, RlsConfig, RlsProfile, SecretConfig, StoreConfig,
 };
 use engine::{Answered, Engine, Probe};
+pub use export::ratelimit_config;
 use health::{Alone, Health};
 pub(crate) use sharing::{Abilities, Shared, SharedQuota, Sharing};
 

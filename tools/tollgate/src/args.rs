@@ -175,6 +175,19 @@ pub struct OneFile {
 pub enum ExportCommand {
     /// A WasmPlugin of Istio
     Istio(IstioArguments),
+    /// The configuration of envoyproxy/ratelimit that belongs to the plans, for a quota store
+    Ratelimit(RatelimitArguments),
+}
+
+/// `export ratelimit`
+#[derive(Debug, Args)]
+pub struct RatelimitArguments {
+    /// What `check` takes; with one section, or one for the plugin
+    #[arg(value_name = "FILE")]
+    pub file: PathBuf,
+    /// The plugin whose section is meant, where the file has several or does not say
+    #[arg(long, value_name = "NAME")]
+    pub plugin: Option<String>,
 }
 
 /// `export istio`

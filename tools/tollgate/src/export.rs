@@ -5,7 +5,8 @@ use std::io::Write;
 use anyhow::Context as _;
 use serde::ser::{Serialize, SerializeMap as _, SerializeSeq as _, Serializer};
 use serde_json::{Value as Json, json};
-use tollgate_core::config::ConfigErrors;
+use tollgate_core::config::{ConfigErrors, Document};
+use tollgate_usage_plan::{UsagePlanConfig, ratelimit_config};
 
 use crate::args::{ExportCommand, IstioArguments};
 use crate::check;
@@ -18,18 +19,49 @@ use crate::{Outcome, note};
 
 /// Exports.
 pub fn run(command: &ExportCommand, out: &mut dyn Write) -> anyhow::Result<Outcome> {
-    let ExportCommand::Istio(arguments) = command;
-    let checked = check::check(input::read(&arguments.file)?, named(&arguments.plugin)?);
+    let (file, plugin) = match command {
+        ExportCommand::Istio(arguments) => (&arguments.file, &arguments.plugin),
+        ExportCommand::Ratelimit(arguments) => (&arguments.file, &arguments.plugin),
+    };
+    let checked = check::check(input::read(file)?, named(plugin)?);
     if !checked.mistakes.is_empty() {
         write!(anstream::stderr(), "{}\n\n", checked.report())?;
         note("mend the configuration first");
         return Ok(Outcome::Bad);
     }
-    let section = only_section(&checked, &arguments.plugin)?;
-    let manifest = istio(section, arguments)?;
-    verify(&manifest, section)?;
-    out.write_all(manifest.as_bytes())?;
+    let section = only_section(&checked, plugin)?;
+    let exported = match command {
+        ExportCommand::Istio(arguments) => {
+            let manifest = istio(section, arguments)?;
+            verify(&manifest, section)?;
+            manifest
+        }
+        ExportCommand::Ratelimit(_) => match ratelimit(section)? {
+            Ok(config) => config,
+            Err(mistake) => {
+                note(&mistake.to_string());
+                return Ok(Outcome::Bad);
+            }
+        },
+    };
+    out.write_all(exported.as_bytes())?;
     Ok(Outcome::Good)
+}
+
+/// The configuration of envoyproxy/ratelimit; or why it can't keep the plans' quotas.
+fn ratelimit(section: &Section) -> anyhow::Result<Result<String, impl std::fmt::Display>> {
+    let mut document = Document::parse(&section.document).map_err(|mistakes| one(&mistakes))?;
+    let mut mistakes = ConfigErrors::default();
+    let plans = document
+        .take::<UsagePlanConfig>("usage_plan", &mut mistakes)
+        .map_err(|_| one(&mistakes))?;
+    let plans = plans.context("the document has no section usage_plan, so there are no quotas")?;
+    Ok(ratelimit_config(&plans))
+}
+
+/// Mistakes that a check should have found before.
+fn one(mistakes: &ConfigErrors) -> anyhow::Error {
+    anyhow::anyhow!("{mistakes}")
 }
 
 /// A WasmPlugin (extensions.istio.io/v1alpha1).

@@ -9,9 +9,8 @@ use base64::engine::general_purpose::STANDARD;
 use tollgate_core::config::Rejected;
 use tollgate_core::policy::Compile;
 use tollgate_core::units::Span;
-use tollgate_quota_store::MAX_COUNT;
 use tollgate_quota_store::redis::{Credentials, Dialect, Endpoint, RedisHttp};
-use tollgate_quota_store::rls::{self, Profile, RateLimitService};
+use tollgate_quota_store::rls::{Profile, RateLimitService};
 
 use super::config::{
     OnStoreFailure, RedisDialect, RedisHttpConfig, RlsConfig, RlsProfile, SecretConfig, StoreConfig,
@@ -166,17 +165,10 @@ fn compile_rls(config: &RlsConfig, cx: &mut Compile<'_>) -> Result<Engine, Rejec
 impl Engine {
     fn abilities(&self) -> Abilities {
         match self {
-            Engine::Redis(_) => Abilities {
-                most: MAX_COUNT,
-                takes_back: true,
-                tells_what_remains: true,
-                has_own_periods: false,
-            },
-            Engine::Rls(rls) => Abilities {
-                most: rls::MAX_COUNT,
-                takes_back: false,
-                tells_what_remains: rls.profile == Profile::EnvoyRatelimit,
-                has_own_periods: rls.profile == Profile::EnvoyRatelimit,
+            Engine::Redis(_) => Abilities::REDIS,
+            Engine::Rls(rls) => match rls.profile {
+                Profile::EnvoyRatelimit => Abilities::ENVOY_RATELIMIT,
+                Profile::Limitador => Abilities::LIMITADOR,
             },
         }
     }

@@ -6,6 +6,8 @@ use tollgate_core::endpoint::Endpoint;
 use tollgate_core::units::Span;
 use tollgate_quota_store::KeyPrefix;
 
+use super::export::DEFAULT_DOMAIN;
+
 /// Where quotas are kept that several Envoys share: one of `redis_http` and `rls`.
 #[derive(Clone, Debug, Deserr)]
 #[deserr(error = ConfigErrors, deny_unknown_fields)]
@@ -112,7 +114,7 @@ pub struct RlsConfig {
     /// What it does beyond the protocol.
     pub profile: RlsProfile,
     /// The domain under which it has the limits.
-    #[deserr(default = "usage-plans".to_owned())]
+    #[deserr(default = DEFAULT_DOMAIN.to_owned())]
     pub domain: String,
     /// The `:authority` of requests; the cluster's name if absent.
     #[deserr(default)]

@@ -44,7 +44,8 @@ pub(crate) struct Health(RefCell<Told>);
 struct Told {
     /// The error that was logged last, and when.
     error: Option<(String, Timestamp)>,
-    is_open: bool,
+    /// Whether the breaker was open, if that was told.
+    is_open: Option<bool>,
 }
 
 /// An error that stays the same is logged once in this time, in seconds.
@@ -95,9 +96,13 @@ impl Health {
             return;
         };
         let is_open = breaker.circuit(now.as_nanos()) != Circuit::Closed;
-        if told.is_open != is_open {
-            told.is_open = is_open;
+        if told.is_open != Some(is_open) {
+            let was_told = told.is_open.replace(is_open).is_some();
+            if let Some(gauge) = host.gauge("tollgate_store_breaker_open") {
+                host.set_gauge(gauge, u64::from(is_open));
+            }
             match is_open {
+                false if !was_told => {}
                 true => host.log(
                     log::Level::Warn,
                     format_args!("usage_plan.store: does not answer, it is left alone for a while"),

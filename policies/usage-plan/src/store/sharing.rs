@@ -3,6 +3,7 @@
 use std::num::NonZeroU32;
 
 use tollgate_quota_ledger::{Mode, Outage, RateBound, Settings, Terms};
+use tollgate_quota_store::{MAX_COUNT, rls};
 
 use super::OnStoreFailure;
 
@@ -30,6 +31,30 @@ pub(crate) struct Abilities {
     pub(crate) tells_what_remains: bool,
     /// Whether its periods are those of the calendar in UTC, whatever ours are.
     pub(crate) has_own_periods: bool,
+}
+
+impl Abilities {
+    /// Those of Redis with our script.
+    pub(super) const REDIS: Abilities = Abilities {
+        most: MAX_COUNT,
+        takes_back: true,
+        tells_what_remains: true,
+        has_own_periods: false,
+    };
+    /// Those of `envoyproxy/ratelimit`.
+    pub(super) const ENVOY_RATELIMIT: Abilities = Abilities {
+        most: rls::MAX_COUNT,
+        takes_back: false,
+        tells_what_remains: true,
+        has_own_periods: true,
+    };
+    /// Those of Limitador.
+    pub(super) const LIMITADOR: Abilities = Abilities {
+        most: rls::MAX_COUNT,
+        takes_back: false,
+        tells_what_remains: false,
+        has_own_periods: false,
+    };
 }
 
 /// Whether a store keeps the quotas.
