@@ -26,8 +26,7 @@ pub struct Prometheus {
 
 impl Prometheus {
     /// Starts one that reads the metrics of these gateways twice a second, as the job `tollgate`,
-    /// and goes by the rules of these files. `None` where there is no Prometheus; that is
-    /// [told](skipped).
+    /// and goes by the rules of these files. `None` where there is no Prometheus, which it tells.
     ///
     /// # Panics
     ///
@@ -113,7 +112,7 @@ fn free_address() -> SocketAddr {
 }
 
 /// Runs `promtool` in the root of the repository, and gives what it says: an error if it has found
-/// mistakes. `None` where there is no Prometheus; that is [told](skipped).
+/// mistakes. `None` where there is no Prometheus, which it tells.
 ///
 /// # Panics
 ///

@@ -4,7 +4,7 @@
 //! in one slot of a cluster. Each command is answered by `{"result":…}` or `{"error":"…"}`; if the
 //! front itself refuses, there is one `{"error":"…"}` for all, and a status that is not 200.
 
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use super::{Script, arguments, read_reply};
 use crate::{Exchange, Outcome, StoreError};
@@ -33,7 +33,7 @@ fn command(batch: &[Exchange], script: Script) -> Value {
             .map(|exchange| exchange.key.as_str().to_owned()),
     );
     words.extend(batch.iter().flat_map(arguments));
-    json!(words)
+    Value::from(words)
 }
 
 pub(super) fn decode(
