@@ -30,6 +30,8 @@ pub enum StoreError {
         /// How Redis put it.
         message: String,
     },
+    /// The answer to another call: it came so late that this call has got it.
+    OfAnotherCall,
     /// An answer that is none to what was asked.
     Garbled(String),
     /// The Rate Limit Service applies no limit to a descriptor.
@@ -42,7 +44,7 @@ pub enum StoreError {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum RedisError {
-    /// `NOAUTH`: it asks for a password.
+    /// `NOAUTH`, `unauthenticated …`: it asks for a password.
     AuthenticationRequired,
     /// `WRONGPASS`, `ERR invalid password`: the password is wrong.
     AuthenticationFailed,
@@ -80,7 +82,7 @@ impl StoreError {
             // OK, INVALID_ARGUMENT, NOT_FOUND, PERMISSION_DENIED, UNIMPLEMENTED, UNAUTHENTICATED.
             Self::Grpc { status, .. } => !matches!(status, 0 | 3 | 5 | 7 | 12 | 16),
             Self::Redis { error, .. } => error.is_transient(),
-            Self::Garbled(_) | Self::NotSent => true,
+            Self::Garbled(_) | Self::OfAnotherCall | Self::NotSent => true,
             Self::NoLimit => false,
         }
     }
@@ -164,6 +166,9 @@ impl RedisError {
             Some((_, error)) => *error,
             None if lower.contains("unknown command") => RedisError::UnknownCommand,
             None if lower.contains("invalid password") => RedisError::AuthenticationFailed,
+            // `Protocol error: unauthenticated multibulk length`: Redis takes ten words at most from
+            // those it does not know.
+            None if lower.contains("unauthenticated") => RedisError::AuthenticationRequired,
             None if lower.contains("invalid username-password") => RedisError::AuthenticationFailed,
             None => RedisError::Other,
         }
@@ -250,6 +255,9 @@ impl fmt::Display for StoreError {
             }
             Self::Redis { error, message } => write!(f, "{}: \"{message}\"", error.sentence()),
             Self::Garbled(what) => write!(f, "the quota store's answer makes no sense: {what}"),
+            Self::OfAnotherCall => f.write_str(
+                "the quota store's answer is one to another call, which had stopped waiting for it",
+            ),
             Self::NoLimit => f.write_str(
                 "the rate limit service has no limit for this plan; load the configuration that \
                  belongs to these plans, under the same domain",

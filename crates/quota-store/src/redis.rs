@@ -1,7 +1,9 @@
 //! Redis over HTTP: all is done by one Lua script, which a front hands on.
 //!
 //! ```
-//! use tollgate_quota_store::redis::{Answer, Credentials, Dialect, Endpoint, RedisHttp, Script};
+//! use tollgate_quota_store::redis::{
+//!     Answer, Credentials, Dialect, Endpoint, Nonce, RedisHttp, Script,
+//! };
 //! use tollgate_quota_store::{ConsumerTag, CounterKey, EnvoyId, Exchange, KeyPrefix};
 //!
 //! let endpoint = Endpoint::new("webdis:7379", "", Credentials::None).unwrap();
@@ -16,10 +18,11 @@
 //!     limit: 1000,
 //!     expires_at: 1_796_169_600,
 //! }];
-//! let request = store.encode(&batch, Script::ByDigest);
+//! let nonce = Nonce(0x2f); // a random one for each call
+//! let request = store.encode(&batch, nonce, Script::ByDigest);
 //! assert!(request.body.starts_with("EVALSHA/"));
-//! # let (status, body) = (200, br#"{"EVALSHA":["1 50 50 0"]}"#);
-//! match store.decode(&batch, status, body) {
+//! # let (status, body) = (200, br#"{"EVALSHA":["1 50 50 0 2f"]}"#);
+//! match store.decode(&batch, nonce, status, body) {
 //!     Answer::Results(results) => assert_eq!(results[0].as_ref().unwrap().upto, 50),
 //!     Answer::ScriptUnknown => { /* send the batch again, with Script::InFull */ }
 //! }
@@ -36,12 +39,16 @@
 //!           = max(consumed, min(consumed + want, upto + free))         otherwise
 //!     total = total + new - upto;  upto = new
 //!     the counter expires at expires_at
-//! answer seq, upto, total, and the seq that was known before
+//! answer seq, upto, total, the seq that was known before, and the call's nonce
 //! ```
 //!
 //! So `total` never goes beyond `limit` by a wish, but does by what has been consumed; an exchange
 //! that is said twice counts once; and what a lost answer had granted is known again, or given back,
 //! with the next exchange. Redis runs a script as one step, so nothing comes between.
+//!
+//! The nonce is what makes it safe to stop waiting. Webdis writes an answer to the number of the socket
+//! on which the question came, and if that one was closed meanwhile, to the connection that has its
+//! number now: so an answer that comes too late may reach another call, even of another Envoy.
 //!
 //! A counter is a hash with a field `total` and one for each run of an Envoy that met the consumer
 //! in the window. Nothing but the window's end removes these: there are as many as there were runs.
@@ -70,7 +77,7 @@ pub const MAX_BATCH: usize = 100;
 pub const SCRIPT: &str = include_str!("redis/exchange.lua");
 
 /// The SHA-1 digest of the script, by which Redis knows it.
-pub const SCRIPT_SHA1: &str = "acbdb1f2b0a9824aba125ad7608bf8a8bceffb38";
+pub const SCRIPT_SHA1: &str = "7eae4fef5c51d29951a3d4b4ccafa16841045bf7";
 
 /// How the HTTP front in front of Redis wants its commands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -108,6 +115,16 @@ impl Script {
     }
 }
 
+/// What a call and its answer have in common and no other: a random number.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Nonce(pub u64);
+
+impl fmt::Display for Nonce {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:x}", self.0)
+    }
+}
+
 /// A Redis behind an HTTP front.
 pub struct RedisHttp {
     dialect: Dialect,
@@ -121,13 +138,13 @@ impl RedisHttp {
     }
 
     /// The request that makes these exchanges. An empty batch is no request: send none.
-    pub fn encode(&self, batch: &[Exchange], script: Script) -> HttpRequest {
+    pub fn encode(&self, batch: &[Exchange], nonce: Nonce, script: Script) -> HttpRequest {
         let (path, content_type, body) = match self.dialect {
-            Dialect::Webdis => ("/", "text/plain", webdis::encode(batch, script)),
+            Dialect::Webdis => ("/", "text/plain", webdis::encode(batch, nonce, script)),
             Dialect::Upstash => (
                 "/pipeline",
                 "application/json",
-                upstash::encode(batch, script),
+                upstash::encode(batch, nonce, script),
             ),
         };
         self.endpoint.post(path, content_type, body)
@@ -135,10 +152,10 @@ impl RedisHttp {
 
     /// What the answer to a batch says, whichever way the script was sent. It has a result for each
     /// exchange, in their order.
-    pub fn decode(&self, batch: &[Exchange], status: u16, body: &[u8]) -> Answer {
+    pub fn decode(&self, batch: &[Exchange], nonce: Nonce, status: u16, body: &[u8]) -> Answer {
         let decoded = match self.dialect {
-            Dialect::Webdis => webdis::decode(batch, status, body),
-            Dialect::Upstash => upstash::decode(batch, status, body),
+            Dialect::Webdis => webdis::decode(batch, nonce, status, body),
+            Dialect::Upstash => upstash::decode(batch, nonce, status, body),
         };
         match decoded {
             Ok(results) if results.iter().any(is_script_unknown) => Answer::ScriptUnknown,
@@ -215,31 +232,39 @@ fn arguments(exchange: &Exchange) -> [String; 6] {
 const LATEST_EXPIRY: i64 = 253_402_300_799;
 
 /// Reads the script's text about one exchange.
-fn read_reply(exchange: &Exchange, reply: &str) -> Result<Outcome, StoreError> {
+fn read_reply(exchange: &Exchange, nonce: Nonce, reply: &str) -> Result<Outcome, StoreError> {
     if let Some(error) = reply.strip_prefix('!') {
         return Err(StoreError::redis(error));
     }
-    let outcome = parse_outcome(reply).filter(|outcome| answers(outcome, exchange));
-    outcome.ok_or_else(|| {
+    let garbled = || {
         let expected = format!("an outcome of exchange {}", exchange.seq);
         StoreError::garbled(&expected, reply.as_bytes())
-    })
+    };
+    let (outcome, echoed) = parse_outcome(reply).ok_or_else(garbled)?;
+    if echoed != nonce.to_string() {
+        return Err(StoreError::OfAnotherCall);
+    }
+    if !answers(&outcome, exchange) {
+        return Err(garbled());
+    }
+    Ok(outcome)
 }
 
-fn parse_outcome(reply: &str) -> Option<Outcome> {
+/// The outcome, and the nonce.
+fn parse_outcome(reply: &str) -> Option<(Outcome, &str)> {
     let number = |text: &str| {
         let digits = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
         text.parse().ok().filter(|_| digits)
     };
-    let (seq, rest) = reply.split_once(' ')?;
-    let (upto, rest) = rest.split_once(' ')?;
-    let (total, previous) = rest.split_once(' ')?;
-    Some(Outcome {
-        seq: number(seq)?,
-        upto: number(upto)?,
-        total: number(total)?,
-        previous: number(previous)?,
-    })
+    let mut words = reply.split(' ');
+    let outcome = Outcome {
+        seq: number(words.next()?)?,
+        upto: number(words.next()?)?,
+        total: number(words.next()?)?,
+        previous: number(words.next()?)?,
+    };
+    let nonce = words.next()?;
+    words.next().is_none().then_some((outcome, nonce))
 }
 
 /// Whether the script can have said this of the exchange.

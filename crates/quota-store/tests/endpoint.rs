@@ -2,7 +2,9 @@
 
 #![allow(clippy::unwrap_used, reason = "a test may fail by a panic")]
 
-use tollgate_quota_store::redis::{Credentials, Dialect, Endpoint, HttpRequest, RedisHttp, Script};
+use tollgate_quota_store::redis::{
+    Credentials, Dialect, Endpoint, HttpRequest, Nonce, RedisHttp, Script,
+};
 #[cfg(all(target_arch = "wasm32", target_os = "unknown"))]
 use wasm_bindgen_test::wasm_bindgen_test as test;
 
@@ -10,7 +12,7 @@ use wasm_bindgen_test::wasm_bindgen_test as test;
 fn credentials_go_into_a_header_and_into_nothing_else() {
     let request = |path: &str, credentials| -> HttpRequest {
         let endpoint = Endpoint::new("quota.example", path, credentials).unwrap();
-        RedisHttp::new(Dialect::Upstash, endpoint).encode(&[], Script::ByDigest)
+        RedisHttp::new(Dialect::Upstash, endpoint).encode(&[], Nonce(1), Script::ByDigest)
     };
     let authorization = |request: &HttpRequest| {
         let mut headers = request.headers.iter();

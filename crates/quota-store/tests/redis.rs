@@ -11,7 +11,7 @@
 use proptest::prelude::*;
 use serde_json::{Value, json};
 use tollgate_quota_store::redis::{
-    Answer, Credentials, Dialect, Endpoint, RedisHttp, SCRIPT, SCRIPT_SHA1, Script,
+    Answer, Credentials, Dialect, Endpoint, Nonce, RedisHttp, SCRIPT, SCRIPT_SHA1, Script,
 };
 use tollgate_quota_store::{
     ConsumerTag, CounterKey, EnvoyId, Exchange, KeyPrefix, MAX_COUNT, Outcome, RedisError,
@@ -19,6 +19,9 @@ use tollgate_quota_store::{
 };
 #[cfg(all(target_arch = "wasm32", target_os = "unknown"))]
 use wasm_bindgen_test::wasm_bindgen_test as test;
+
+/// The nonce of every call here.
+const NONCE: Nonce = Nonce(0xc0ffee);
 
 const NOVEMBER: i64 = 1_793_491_200;
 const DECEMBER: i64 = 1_796_083_200;
@@ -87,6 +90,7 @@ fn the_digest_is_the_scripts() {
 fn webdis_gets_words_divided_by_slashes() {
     let request = store(Dialect::Webdis).encode(
         &[exchange("acme", 40, 10), exchange("bolt", 1, 0)],
+        NONCE,
         Script::ByDigest,
     );
     let (acme, bolt) = (
@@ -100,16 +104,17 @@ fn webdis_gets_words_divided_by_slashes() {
         format!(
             "EVALSHA/{SCRIPT_SHA1}/2/tollgate%3A%7B{acme}%7D%3Amonth%3A2026-11-01\
              /tollgate%3A%7B{bolt}%7D%3Amonth%3A2026-11-01\
-             /0000000000000abc/3/40/10/1000/1796083200/0000000000000abc/3/1/0/1000/1796083200"
+             /0000000000000abc/3/40/10/1000/1796083200/0000000000000abc/3/1/0/1000/1796083200\
+             /c0ffee"
         )
     );
 }
 
 #[test]
 fn webdis_gets_the_script_in_full_as_one_word() {
-    let request = store(Dialect::Webdis).encode(&[exchange("acme", 40, 10)], Script::InFull);
+    let request = store(Dialect::Webdis).encode(&[exchange("acme", 40, 10)], NONCE, Script::InFull);
     let words: Vec<&str> = request.body.split('/').collect();
-    assert_eq!((words[0], words[2], words.len()), ("EVAL", "1", 10));
+    assert_eq!((words[0], words[2], words.len()), ("EVAL", "1", 11));
     let script = percent_encoding::percent_decode_str(words[1])
         .decode_utf8()
         .unwrap();
@@ -123,7 +128,7 @@ fn upstash_gets_a_command_for_each_consumer() {
         exchange("acme", 41, 10),
         exchange("bolt", 1, 0),
     ];
-    let request = store(Dialect::Upstash).encode(&batch, Script::ByDigest);
+    let request = store(Dialect::Upstash).encode(&batch, NONCE, Script::ByDigest);
     assert_eq!(
         (request.method, request.path.as_str()),
         ("POST", "/pipeline")
@@ -148,7 +153,9 @@ fn upstash_gets_a_command_for_each_consumer() {
     acme.extend(words("40", "10").into_iter().chain(words("41", "10")));
     let mut bolt = vec!["EVALSHA".to_owned(), SCRIPT_SHA1.to_owned(), "1".to_owned()];
     bolt.push(key("bolt"));
+    acme.push("c0ffee".to_owned());
     bolt.extend(words("1", "0"));
+    bolt.push("c0ffee".to_owned());
     let sent: Value = serde_json::from_str(&request.body).unwrap();
     assert_eq!(sent, json!([acme, bolt]));
 }
@@ -157,17 +164,18 @@ fn upstash_gets_a_command_for_each_consumer() {
 fn numbers_beyond_those_that_lua_can_count_become_the_largest() {
     let mut exchange = exchange("acme", u64::MAX, u64::MAX);
     exchange.expires_at = i64::MAX;
-    let request = store(Dialect::Webdis).encode(&[exchange], Script::ByDigest);
-    let end = format!("/3/{MAX_COUNT}/{MAX_COUNT}/1000/253402300799");
+    let request = store(Dialect::Webdis).encode(&[exchange], NONCE, Script::ByDigest);
+    let end = format!("/3/{MAX_COUNT}/{MAX_COUNT}/1000/253402300799/{NONCE}");
     assert!(request.body.ends_with(&end), "{}", request.body);
 }
 
 #[test]
 fn answers_of_webdis_are_read() {
     let batch = [exchange("acme", 40, 10), exchange("bolt", 1, 0)];
-    let read = |status, body: &str| store(Dialect::Webdis).decode(&batch, status, body.as_bytes());
+    let read =
+        |status, body: &str| store(Dialect::Webdis).decode(&batch, NONCE, status, body.as_bytes());
     for command in ["EVALSHA", "EVAL"] {
-        let body = json!({ command: ["3 45 900 2", "3 1 2000 2"] }).to_string();
+        let body = json!({ command: ["3 45 900 2 c0ffee", "3 1 2000 2 c0ffee"] }).to_string();
         assert_eq!(
             results(read(200, &body)),
             [outcome(3, 45, 900), outcome(3, 1, 2000)]
@@ -194,19 +202,18 @@ fn answers_of_upstash_are_read_command_by_command() {
         exchange("bolt", 1, 0),
     ];
     let read = |status, body: Value| {
-        store(Dialect::Upstash).decode(&batch, status, body.to_string().as_bytes())
+        store(Dialect::Upstash).decode(&batch, NONCE, status, body.to_string().as_bytes())
     };
-    let good = json!([{ "result": ["3 45 900 2", "4 9 900 2"] }, { "result": ["3 1 2000 2"] }]);
+    let good = json!([{ "result": ["3 45 900 2 c0ffee", "4 9 900 2 c0ffee"] }, { "result": ["3 1 2000 2 c0ffee"] }]);
     assert_eq!(
         results(read(200, good)),
         [outcome(3, 45, 900), outcome(4, 9, 900), outcome(3, 1, 2000)]
     );
-    let half =
-        json!([{ "result": ["3 45 900 2", "4 9 900 2"] }, { "error": "LOADING Redis is …" }]);
+    let half = json!([{ "result": ["3 45 900 2 c0ffee", "4 9 900 2 c0ffee"] }, { "error": "LOADING Redis is …" }]);
     let half = results(read(200, half));
     assert_eq!(half[1], outcome(4, 9, 900));
     assert!(half[2].as_ref().unwrap_err().is_transient());
-    let unknown = json!([{ "result": ["3 45 900 2", "4 9 900 2"] }, { "error": "NOSCRIPT No …" }]);
+    let unknown = json!([{ "result": ["3 45 900 2 c0ffee", "4 9 900 2 c0ffee"] }, { "error": "NOSCRIPT No …" }]);
     assert_eq!(read(200, unknown), Answer::ScriptUnknown);
     let wrong = json!({ "error": "WRONGPASS invalid or missing auth token" });
     assert_eq!(
@@ -221,8 +228,8 @@ fn answers_of_upstash_are_read_command_by_command() {
 fn a_counter_that_fails_leaves_the_others_their_results() {
     let batch = [exchange("acme", 40, 10), exchange("bolt", 1, 0)];
     let wrong_type = "!WRONGTYPE Operation against a key holding the wrong kind of value";
-    let body = json!({ "EVALSHA": [wrong_type, "3 1 1 2"] }).to_string();
-    let results = results(store(Dialect::Webdis).decode(&batch, 200, body.as_bytes()));
+    let body = json!({ "EVALSHA": [wrong_type, "3 1 1 2 c0ffee"] }).to_string();
+    let results = results(store(Dialect::Webdis).decode(&batch, NONCE, 200, body.as_bytes()));
     let error = results[0].clone().unwrap_err();
     assert!(
         error.to_string().contains("lies under a counter's key"),
@@ -245,27 +252,40 @@ fn what_the_script_cannot_have_said_is_no_outcome() {
     let batch = [exchange("acme", 40, 10)];
     for reply in [
         "",
+        "3 45 900 2",
+        "3 45 900 2 c0ffee 1",
         "3",
         "3 45",
-        "3 45 900 1 1",
-        "3 45 900",
-        "3 45 900 4",
-        "3 45 -1 2",
-        "+3 45 900 2",
-        "3 39 900 2",
-        "3 51 900 2",
-        "2 45 900 1",
-        "3 4.5e1 900 2",
-        " 3 45 900 2",
-        "3  45 900 2",
-        "3 45 18446744073709551616 2",
+        "3 45 900 1 1 c0ffee",
+        "3 45 900 c0ffee",
+        "3 45 900 4 c0ffee",
+        "3 45 -1 2 c0ffee",
+        "+3 45 900 2 c0ffee",
+        "3 39 900 2 c0ffee",
+        "3 51 900 2 c0ffee",
+        "2 45 900 1 c0ffee",
+        "3 4.5e1 900 2 c0ffee",
+        " 3 45 900 2 c0ffee",
+        "3  45 900 2 c0ffee",
+        "3 45 18446744073709551616 2 c0ffee",
     ] {
         let body = json!({ "EVALSHA": [reply] }).to_string();
-        let results = results(store(Dialect::Webdis).decode(&batch, 200, body.as_bytes()));
+        let results = results(store(Dialect::Webdis).decode(&batch, NONCE, 200, body.as_bytes()));
         assert!(
             matches!(results[0], Err(StoreError::Garbled(_))),
             "{reply:?}: {results:?}"
         );
+    }
+}
+
+/// Webdis writes an answer to whichever connection has the socket's number by then.
+#[test]
+fn an_answer_to_another_call_is_none() {
+    let batch = [exchange("acme", 40, 10)];
+    for nonce in ["c0ffef", "0c0ffee", "C0FFEE", ""] {
+        let body = json!({ "EVALSHA": [format!("3 45 900 2 {nonce}")] }).to_string();
+        let answer = store(Dialect::Webdis).decode(&batch, NONCE, 200, body.as_bytes());
+        assert_eq!(results(answer), [Err(StoreError::OfAnotherCall)]);
     }
 }
 
@@ -287,6 +307,11 @@ fn errors_of_redis_are_told_apart() {
     for (message, error, transient) in [
         (
             "NOAUTH Authentication required.",
+            RedisError::AuthenticationRequired,
+            false,
+        ),
+        (
+            "ERR Protocol error: unauthenticated multibulk length",
             RedisError::AuthenticationRequired,
             false,
         ),
@@ -362,7 +387,7 @@ fn errors_of_redis_are_told_apart() {
     ] {
         let batch = [exchange("acme", 40, 10)];
         let body = json!({ "EVALSHA": [false, message] }).to_string();
-        let answer = store(Dialect::Webdis).decode(&batch, 200, body.as_bytes());
+        let answer = store(Dialect::Webdis).decode(&batch, NONCE, 200, body.as_bytes());
         let result = results(answer).remove(0).unwrap_err();
         assert_eq!(result.is_transient(), transient, "{message}");
         match result {
@@ -376,7 +401,7 @@ fn errors_of_redis_are_told_apart() {
 fn what_a_store_says_is_cut_and_made_printable() {
     let batch = [exchange("acme", 40, 10)];
     let body = [b"\x1b[31m\n".as_slice(), &[b'x'; 10_000]].concat();
-    let results = results(store(Dialect::Webdis).decode(&batch, 500, &body));
+    let results = results(store(Dialect::Webdis).decode(&batch, NONCE, 500, &body));
     let sentence = results[0].clone().unwrap_err().to_string();
     assert!(
         sentence.len() < 300 && sentence.contains("?[31m?xxx"),
@@ -417,7 +442,7 @@ proptest! {
         body in any::<Vec<u8>>(),
     ) {
         let batch = vec![exchange("acme", 40, 10); size];
-        let answer = store(dialect).decode(&batch, status, &body);
+        let answer = store(dialect).decode(&batch, NONCE, status, &body);
         prop_assert_eq!(answer.into_results(&batch).len(), size);
     }
 
@@ -433,7 +458,7 @@ proptest! {
             .take(size)
             .map(|consumer| exchange(consumer, 40, 10))
             .collect();
-        let answer = store(dialect).decode(&batch, status, body.to_string().as_bytes());
+        let answer = store(dialect).decode(&batch, NONCE, status, body.to_string().as_bytes());
         let results = answer.into_results(&batch);
         prop_assert_eq!(results.len(), size);
         for outcome in results.into_iter().flatten() {

@@ -26,11 +26,11 @@ use tollgate_quota_store::EnvoyId;
 
 use crate::UsagePlan;
 use crate::meter::{Charge, Exhausted};
-use books::Begun;
+use books::{Begun, Want};
 pub use config::{
     OnStoreFailure, RedisDialect, RedisHttpConfig, RlsConfig, RlsProfile, SecretConfig, StoreConfig,
 };
-use engine::{Answered, Engine, Probe};
+use engine::{Answered, Engine, Manner, Probe};
 pub use export::ratelimit_config;
 use health::{Alone, Health};
 pub(crate) use sharing::{Abilities, Shared, SharedQuota, Sharing};
@@ -79,6 +79,8 @@ struct Worker {
     found: u32,
     under_way: Vec<Batch>,
     breaker: Breaker,
+    /// An account for which an exchange has failed.
+    failed: Option<Account>,
     probe: Probe,
     /// Whether the store would count wrongly, so that it is not used.
     is_unfit: bool,
@@ -89,8 +91,7 @@ struct Worker {
 struct Batch {
     id: CalloutId,
     begun: Vec<Begun>,
-    /// Whether the whole script went with it.
-    in_full: bool,
+    manner: Manner,
 }
 
 /// How many accounts are looked at for one call.
@@ -149,8 +150,7 @@ impl Store {
             self.health.unfit(&flaw, host);
         }
         match worker.breaker.circuit(now.as_nanos()) {
-            // The requests that wait are decided about without the store when they are taken up.
-            _ if worker.is_out(now) => worker.errands.clear(),
+            _ if worker.is_out(now) => worker.put_off(),
             circuit => self.send_due(&mut worker, plan, circuit, host),
         }
         self.health.tell(&worker.breaker, now, host);
@@ -177,7 +177,10 @@ impl Store {
             }
         };
         for _ in 0..most_batches {
-            let batch = self.begin_batch(worker, plan, host);
+            let mut batch = self.begin_batch(worker, plan, host);
+            if batch.is_empty() && circuit == Circuit::HalfOpen {
+                batch = self.begin_probe(worker, plan, host);
+            }
             if batch.is_empty() {
                 break;
             }
@@ -186,6 +189,15 @@ impl Store {
             }
             self.send(worker, plan, envoy, (batch, false), host);
         }
+    }
+
+    /// Begins an exchange for which there is no need but to see whether the store answers again:
+    /// another worker may have told it all.
+    fn begin_probe<H: Host>(&self, worker: &mut Worker, plan: &UsagePlan, host: &H) -> Vec<Begun> {
+        let done = worker
+            .failed
+            .map(|account| self.begin(plan, account, Want::Probe, host));
+        done.unwrap_or_default().begun
     }
 
     /// Begins exchanges for accounts that want them, as many as one call has room for.
@@ -199,7 +211,7 @@ impl Store {
             let Some((account, waiting)) = worker.errands.pop_first() else {
                 break;
             };
-            let done = self.begin(plan, account, waiting, host);
+            let done = self.begin(plan, account, Want::Due { waiting }, host);
             if done.has_more {
                 worker.touched.insert(account);
             }
@@ -230,17 +242,22 @@ impl Store {
         host: &H,
     ) {
         let exchanges = begun.iter().map(|begun| &begun.exchange);
+        let manner = Manner {
+            in_full,
+            nonce: (u64::from(random(host)) << 32) | u64::from(random(host)),
+        };
         match self
             .engine
-            .call(envoy, exchanges, in_full, self.timeout, host)
+            .call(envoy, exchanges, manner, self.timeout, host)
         {
-            Ok(id) => worker.under_way.push(Batch { id, begun, in_full }),
+            Ok(id) => worker.under_way.push(Batch { id, begun, manner }),
             Err(_) => {
                 self.health.not_sent(host);
                 worker.breaker.fail(host.now().as_nanos(), random(host));
                 for exchange in &begun {
                     self.fail(plan, exchange, host);
                     worker.touched.insert(exchange.account);
+                    worker.failed = Some(exchange.account);
                 }
             }
         }
@@ -263,12 +280,12 @@ impl Store {
         let Some(place) = worker.under_way.iter().position(|batch| batch.id == id) else {
             return;
         };
-        let Batch { begun, in_full, .. } = worker.under_way.swap_remove(place);
+        let Batch { begun, manner, .. } = worker.under_way.swap_remove(place);
         let Some(envoy) = worker.envoy(host) else {
             return;
         };
         let exchanges = begun.iter().map(|begun| &begun.exchange);
-        let results = match self.engine.decode(envoy, exchanges, in_full, response) {
+        let results = match self.engine.decode(envoy, exchanges, manner, response) {
             Answered::Results(results) => results,
             Answered::AgainInFull => {
                 self.send(&mut worker, plan, envoy, (begun, true), host);
@@ -287,6 +304,7 @@ impl Store {
                 Err(error) => {
                     self.health.failed(exchange.purpose, &error, host);
                     self.fail(plan, exchange, host);
+                    worker.failed = Some(exchange.account);
                 }
             }
         }
@@ -309,6 +327,13 @@ impl Worker {
             self.envoy = agreed_number(host, "tollgate/envoy").ok().map(EnvoyId);
         }
         self.envoy
+    }
+
+    /// Leaves for later what was wanted now. The requests that wait are decided about without the
+    /// store when they are taken up.
+    fn put_off(&mut self) {
+        self.touched
+            .extend(std::mem::take(&mut self.errands).into_keys());
     }
 
     /// Moves the accounts to the errands that may have something to report, if it is time.

@@ -1,16 +1,19 @@
 -- Exchanges: what Envoys say of counters, and what is booked for them.
 --
--- KEYS[i] is a counter; its six arguments are envoy, seq, consumed, want, limit, expires_at.
+-- KEYS[i] is a counter; its six arguments are envoy, seq, consumed, want, limit, expires_at. Behind
+-- those of all counters is one more, the call's nonce.
 -- A counter is a hash: `total`, and for each Envoy a field by its id with "<seq> <upto>".
--- The reply has a text for each counter: "<seq> <upto> <total> <previous>", or "!" and why there is
--- none. `previous` is the seq that was known before; a smaller one than expected tells that data
--- was lost.
+-- The reply has a text for each counter: "<seq> <upto> <total> <previous> <nonce>", or "!" and why
+-- there is none. `previous` is the seq that was known before; a smaller one than expected tells that
+-- data was lost. The nonce tells to which call this is the answer.
 -- A counter that can't be used does not keep the others from being booked.
 
 -- %.0f, because Lua writes numbers from 1e14 on with an exponent, and so loses digits.
 local function digits(number)
   return string.format('%.0f', number)
 end
+
+local nonce = ARGV[#KEYS * 6 + 1]
 
 local function exchange(key, envoy, seq, consumed, want, limit, expires_at)
   local stored = redis.pcall('HMGET', key, 'total', envoy)
@@ -40,7 +43,7 @@ local function exchange(key, envoy, seq, consumed, want, limit, expires_at)
     end
     redis.call('EXPIREAT', key, expires_at)
   end
-  return digits(last) .. ' ' .. digits(upto) .. ' ' .. digits(total) .. ' ' .. digits(previous)
+  return table.concat({ digits(last), digits(upto), digits(total), digits(previous), nonce }, ' ')
 end
 
 local replies = {}

@@ -6,12 +6,12 @@
 
 use serde_json::Value;
 
-use super::{Script, arguments, read_reply};
+use super::{Nonce, Script, arguments, read_reply};
 use crate::{Exchange, Outcome, StoreError};
 
-pub(super) fn encode(batch: &[Exchange], script: Script) -> String {
+pub(super) fn encode(batch: &[Exchange], nonce: Nonce, script: Script) -> String {
     let commands: Vec<Value> = commands(batch)
-        .map(|batch| command(batch, script))
+        .map(|batch| command(batch, nonce, script))
         .collect();
     Value::from(commands).to_string()
 }
@@ -21,7 +21,7 @@ fn commands(batch: &[Exchange]) -> impl Iterator<Item = &[Exchange]> {
     batch.chunk_by(|left, right| left.key.consumer() == right.key.consumer())
 }
 
-fn command(batch: &[Exchange], script: Script) -> Value {
+fn command(batch: &[Exchange], nonce: Nonce, script: Script) -> Value {
     let mut words = vec![
         script.command().to_owned(),
         script.text().to_owned(),
@@ -33,11 +33,13 @@ fn command(batch: &[Exchange], script: Script) -> Value {
             .map(|exchange| exchange.key.as_str().to_owned()),
     );
     words.extend(batch.iter().flat_map(arguments));
+    words.push(nonce.to_string());
     Value::from(words)
 }
 
 pub(super) fn decode(
     batch: &[Exchange],
+    nonce: Nonce,
     status: u16,
     body: &[u8],
 ) -> Result<Vec<Result<Outcome, StoreError>>, StoreError> {
@@ -59,7 +61,7 @@ pub(super) fn decode(
     }
     let results = commands(batch).zip(answers);
     Ok(results
-        .flat_map(|(batch, answer)| decode_command(batch, answer))
+        .flat_map(|(batch, answer)| decode_command(batch, nonce, answer))
         .collect())
 }
 
@@ -72,12 +74,16 @@ fn refusal(status: u16, error: Option<&Value>, body: &[u8]) -> StoreError {
     }
 }
 
-fn decode_command(batch: &[Exchange], answer: &Value) -> Vec<Result<Outcome, StoreError>> {
+fn decode_command(
+    batch: &[Exchange],
+    nonce: Nonce,
+    answer: &Value,
+) -> Vec<Result<Outcome, StoreError>> {
     let error = match (answer.get("result"), answer.get("error")) {
         (_, Some(Value::String(error))) => StoreError::redis(error),
         (Some(Value::Array(replies)), _) if replies.len() == batch.len() => {
             let result = |(exchange, reply): (&Exchange, &Value)| match reply.as_str() {
-                Some(reply) => read_reply(exchange, reply),
+                Some(reply) => read_reply(exchange, nonce, reply),
                 None => Err(garbled(reply)),
             };
             return batch.iter().zip(replies).map(result).collect();

@@ -1,16 +1,16 @@
 //! Webdis: the words of a command divided by slashes, and the answer as an object by the command.
 //!
 //! Redis' errors come with status 200 as `{"EVALSHA":[false,"NOSCRIPT …"]}`. Webdis takes what
-//! follows a dot in the last word for a format (`.json`, `.txt`); the last word here is a number.
+//! follows a dot in the last word for a format (`.json`, `.txt`); the last word here has none.
 
 use percent_encoding::utf8_percent_encode;
 use serde_json::Value;
 
-use super::{Script, arguments, read_reply};
+use super::{Nonce, Script, arguments, read_reply};
 use crate::counter::ESCAPED;
 use crate::{Exchange, Outcome, StoreError};
 
-pub(super) fn encode(batch: &[Exchange], script: Script) -> String {
+pub(super) fn encode(batch: &[Exchange], nonce: Nonce, script: Script) -> String {
     let mut body = format!("{}/", script.command());
     body.extend(utf8_percent_encode(script.text(), ESCAPED));
     body.push('/');
@@ -19,7 +19,8 @@ pub(super) fn encode(batch: &[Exchange], script: Script) -> String {
         body.push('/');
         body.extend(utf8_percent_encode(exchange.key.as_str(), ESCAPED));
     }
-    for argument in batch.iter().flat_map(arguments) {
+    let arguments = batch.iter().flat_map(arguments);
+    for argument in arguments.chain([nonce.to_string()]) {
         body.push('/');
         body.push_str(&argument);
     }
@@ -28,6 +29,7 @@ pub(super) fn encode(batch: &[Exchange], script: Script) -> String {
 
 pub(super) fn decode(
     batch: &[Exchange],
+    nonce: Nonce,
     status: u16,
     body: &[u8],
 ) -> Result<Vec<Result<Outcome, StoreError>>, StoreError> {
@@ -46,7 +48,7 @@ pub(super) fn decode(
     }
     let result = |(exchange, reply): (&Exchange, &Value)| {
         let reply = reply.as_str().ok_or_else(garbled)?;
-        read_reply(exchange, reply)
+        read_reply(exchange, nonce, reply)
     };
     Ok(batch.iter().zip(replies).map(result).collect())
 }

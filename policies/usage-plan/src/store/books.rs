@@ -25,6 +25,15 @@ pub(super) struct Begun {
     pub(super) purpose: Purpose,
 }
 
+/// Why exchanges are wanted for an account.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Want {
+    /// What is due, and what so many requests wait for.
+    Due { waiting: u64 },
+    /// Any answer, to see whether the store gives one.
+    Probe,
+}
+
 /// What was begun for an account.
 #[derive(Default)]
 pub(super) struct Done {
@@ -38,12 +47,12 @@ pub(super) struct Done {
 type Part = (StoredLedger, Request, Purpose, u64);
 
 impl Store {
-    /// Begins the exchanges that an account needs, for which this many requests wait.
+    /// Begins the exchanges that are wanted for an account.
     pub(super) fn begin<H: Host>(
         &self,
         plan: &UsagePlan,
         account: Account,
-        waiting: u64,
+        want: Want,
         host: &H,
     ) -> Done {
         let Some((
@@ -61,7 +70,7 @@ impl Store {
         let begun = update(host, &consumer.record, ATTEMPTS, |bytes| {
             let now = host.now();
             let mut record = Record::read(bytes.as_deref());
-            let parts = begin_all(&mut record, (consumer, quotas), waiting, deadline, now);
+            let parts = begin_all(&mut record, (consumer, quotas), want, deadline, now);
             let has_more = has_more(&record, (consumer, quotas), now);
             match parts.is_empty() {
                 true => Update::Keep((parts, has_more)),
@@ -163,7 +172,7 @@ fn change<H: Host, T>(
 fn begin_all(
     record: &mut Record,
     (consumer, quotas): (&Consumer, &[Quota]),
-    waiting: u64,
+    want: Want,
     deadline: u64,
     now: Timestamp,
 ) -> Vec<Part> {
@@ -179,8 +188,11 @@ fn begin_all(
         let ledgers: Vec<StoredLedger> = older.chain([current]).collect();
         for mut stored in ledgers {
             let terms = shared.terms(is_first(consumer.since, stored.start, stored.end));
-            let waiting = if is_current(&stored) { waiting } else { 0 };
-            let Some((purpose, waiting)) = purpose(&stored, terms, waiting, now) else {
+            let want = match want {
+                Want::Due { .. } if !is_current(&stored) => Want::Due { waiting: 0 },
+                want => want,
+            };
+            let Some((purpose, waiting)) = purpose(&stored, terms, want, now) else {
                 continue;
             };
             if let Some(request) = stored
@@ -200,13 +212,19 @@ fn begin_all(
 fn purpose(
     stored: &StoredLedger,
     terms: &Terms,
-    waiting: u64,
+    want: Want,
     now: Timestamp,
 ) -> Option<(Purpose, u64)> {
     let now = now.as_nanos();
-    match stored.ledger.decide(terms, 1, now) {
-        Decision::Ask if waiting > 0 => Some((Purpose::Ask, waiting)),
-        Decision::Refuse { peek: true } => Some((Purpose::Peek, 0)),
+    match (want, stored.ledger.decide(terms, 1, now)) {
+        (Want::Probe, _) => Some((Purpose::Probe, 0)),
+        (
+            Want::Due {
+                waiting: waiting @ 1..,
+            },
+            Decision::Ask,
+        ) => Some((Purpose::Ask, waiting)),
+        (_, Decision::Refuse { peek: true }) => Some((Purpose::Peek, 0)),
         _ => stored.ledger.due(terms, now).map(|_| (Purpose::Report, 0)),
     }
 }

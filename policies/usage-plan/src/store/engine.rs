@@ -46,6 +46,15 @@ pub(super) struct Exchange {
     pub(super) used: u64,
 }
 
+/// What distinguishes a call from others with the same exchanges.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Manner {
+    /// Whether all that the store may have forgotten goes with it.
+    pub(super) in_full: bool,
+    /// A random number, by which the answer is known to be this call's.
+    pub(super) nonce: u64,
+}
+
 /// What came of a call.
 pub(super) enum Answered {
     /// A result for each exchange.
@@ -75,12 +84,12 @@ impl Engine {
         &self,
         envoy: EnvoyId,
         exchanges: impl Iterator<Item = &'a Exchange>,
-        in_full: bool,
+        manner: Manner,
         timeout: Duration,
         host: &H,
     ) -> Result<CalloutId, CalloutNotSent> {
         match self {
-            Engine::Redis(redis) => redis.call(envoy, exchanges, in_full, timeout, host),
+            Engine::Redis(redis) => redis.call(envoy, exchanges, manner, timeout, host),
             Engine::Rls(rls) => rls.call(exchanges, timeout, host),
         }
     }
@@ -90,11 +99,11 @@ impl Engine {
         &self,
         envoy: EnvoyId,
         exchanges: impl Iterator<Item = &'a Exchange>,
-        in_full: bool,
+        manner: Manner,
         response: &CalloutResponse<'_>,
     ) -> Answered {
         match self {
-            Engine::Redis(redis) => redis.decode(envoy, exchanges, in_full, response),
+            Engine::Redis(redis) => redis.decode(envoy, exchanges, manner, response),
             Engine::Rls(rls) => Answered::Results(rls.decode(exchanges, response)),
         }
     }

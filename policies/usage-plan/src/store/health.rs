@@ -17,6 +17,8 @@ pub(crate) enum Purpose {
     Report,
     /// It looks whether a spent quota still is.
     Peek,
+    /// It looks whether the store answers again, since nothing else has to be said to it.
+    Probe,
 }
 
 impl Purpose {
@@ -25,6 +27,7 @@ impl Purpose {
             Purpose::Ask => "ask",
             Purpose::Report => "report",
             Purpose::Peek => "peek",
+            Purpose::Probe => "probe",
         }
     }
 }

@@ -50,6 +50,9 @@ impl Webdis {
             "EVALSHA" if self.knows_script.get() => {}
             _ => return json!({ command: [false, "NOSCRIPT No matching script."] }).to_string(),
         }
+        let [rest @ .., nonce] = rest else {
+            panic!("{body}");
+        };
         let (keys, arguments) = rest.split_at(count.parse().unwrap());
         let replies: Vec<String> = keys
             .iter()
@@ -67,7 +70,7 @@ impl Webdis {
                 let counter = counters.entry(key.clone()).or_default();
                 let reply = counter.exchange(envoy, &told);
                 format!(
-                    "{} {} {} {}",
+                    "{} {} {} {} {nonce}",
                     reply.seq, reply.upto, reply.total, reply.previous
                 )
             })
@@ -353,6 +356,125 @@ fn a_store_that_does_not_answer_costs_time_only_until_the_breaker_opens() {
         envoy.tick(&store, Mood::Answers);
     }
     assert_eq!(store.total(), 40);
+}
+
+/// A store that does not answer is tried with one call, which has no room for all of these.
+#[test]
+fn usage_of_many_consumers_outlasts_an_outage() {
+    const CONSUMERS: u64 = 250;
+    let (clock, store) = (clock(), Webdis::default());
+    let mut config = shared(
+        json!({ "quota": { "limit": 1_000, "period": "year" } }),
+        json!({ "on_store_failure": "allow" }),
+    );
+    let names = (0..CONSUMERS).map(|number| format!("consumer-{number}"));
+    config["usage_plan"]["consumers"] = names
+        .clone()
+        .map(|name| json!({ "id": name, "plan": "gold", "keys": [key(&name)] }))
+        .collect();
+    let envoy = Envoy::start(&clock, 1, &config);
+    for name in names {
+        let request = Request::get("/v1/accounts").header("x-api-key", &name);
+        let mut submitted = envoy.workers[0].submit(request);
+        while let Submitted::Waiting(paused) = submitted {
+            envoy.tick(&store, Mood::Refuses);
+            clock.advance(Duration::from_millis(100));
+            submitted = envoy.workers[0].resume(paused);
+        }
+        assert!(matches!(submitted, Submitted::Answered(reply, _) if reply.status == 200));
+    }
+    // The outage goes on, and nobody sends anything.
+    for _ in 0..100 {
+        clock.advance(Duration::from_secs(1));
+        envoy.tick(&store, Mood::Refuses);
+    }
+    for _ in 0..100 {
+        clock.advance(Duration::from_secs(1));
+        envoy.tick(&store, Mood::Answers);
+    }
+    assert_eq!(store.total(), CONSUMERS);
+}
+
+/// All that it had to say may have been said by another one, and nobody may send anything.
+#[test]
+fn every_worker_notices_that_the_store_answers_again() {
+    let (clock, store) = (clock(), Webdis::default());
+    let config = shared(
+        json!({ "quota": { "limit": 1_000, "period": "year" } }),
+        json!({ "on_store_failure": "allow" }),
+    );
+    let envoy = Envoy::start(&clock, 2, &config);
+    let told = |worker: usize, text: &str| {
+        let logged = envoy.workers[worker].host.logged();
+        logged.iter().any(|(_, line)| line.contains(text))
+    };
+    while !(told(0, "does not answer") && told(1, "does not answer")) {
+        for worker in &envoy.workers {
+            let mut submitted = worker.submit(acme("/v1/accounts"));
+            while let Submitted::Waiting(paused) = submitted {
+                envoy.tick(&store, Mood::Refuses);
+                clock.advance(Duration::from_millis(100));
+                submitted = worker.resume(paused);
+            }
+        }
+        clock.advance(Duration::from_millis(100));
+        envoy.tick(&store, Mood::Refuses);
+    }
+    for _ in 0..100 {
+        clock.advance(Duration::from_secs(1));
+        envoy.tick(&store, Mood::Answers);
+    }
+    assert!(told(0, "answers again") && told(1, "answers again"));
+}
+
+/// Webdis may hand the answer to a call that has stopped waiting to another one.
+#[test]
+fn an_answer_to_another_call_is_not_believed() {
+    let (clock, store) = (clock(), Webdis::default());
+    let config = shared(
+        json!({ "quota": { "limit": 10, "period": "year" } }),
+        json!({ "strict": true }),
+    );
+    let envoys: Vec<Envoy> = (0..2).map(|_| Envoy::start(&clock, 1, &config)).collect();
+    let mut admitted = 0;
+    for _ in 0..10 {
+        let waiting: Vec<Submitted<_>> = envoys
+            .iter()
+            .map(|envoy| envoy.workers[0].submit(acme("/v1/accounts")))
+            .collect();
+        for envoy in &envoys {
+            envoy.workers[0].tick();
+        }
+        // Each gets what the other one has asked for.
+        let sent: Vec<Sent> = envoys
+            .iter()
+            .filter_map(|envoy| envoy.workers[0].host.callouts.borrow_mut().pop_front())
+            .collect();
+        let answers: Vec<String> = sent.iter().map(|sent| store.answer(sent)).collect();
+        let crossed = answers.iter().rev();
+        for ((envoy, sent), answer) in envoys.iter().zip(&sent).zip(crossed) {
+            envoy.workers[0].answer(sent.id, Some(200), &[], answer.as_bytes());
+        }
+        for (envoy, mut submitted) in envoys.iter().zip(waiting) {
+            while let Submitted::Waiting(paused) = submitted {
+                envoy.tick(&store, Mood::Answers);
+                clock.advance(Duration::from_millis(100));
+                submitted = envoy.workers[0].resume(paused);
+            }
+            admitted += u64::from(
+                matches!(submitted, Submitted::Answered(reply, _) if reply.status == 200),
+            );
+        }
+        clock.advance(Duration::from_millis(300));
+    }
+    assert!(admitted <= 10, "{admitted}");
+    let told = |envoy: &Envoy| {
+        let logged = envoy.workers[0].host.logged();
+        logged
+            .iter()
+            .any(|(_, line)| line.contains("to another call"))
+    };
+    assert!(envoys.iter().all(told));
 }
 
 #[test]

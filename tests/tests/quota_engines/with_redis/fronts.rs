@@ -37,7 +37,7 @@ impl Front {
     }
 
     async fn send(&self, batch: &[Exchange], script: Script) -> Answer {
-        let request = self.store.encode(batch, script);
+        let request = self.store.encode(batch, NONCE, script);
         let method = request.method.parse().unwrap();
         let sent = self.client.request(method, &request.path);
         let sent = request.headers.iter().fold(sent, |sent, (name, value)| {
@@ -48,7 +48,8 @@ impl Front {
             .body(request.body)
             .send()
             .await;
-        self.store.decode(batch, reply.status.into(), &reply.body)
+        self.store
+            .decode(batch, NONCE, reply.status.into(), &reply.body)
     }
 
     /// As a gateway does it: by the digest, and in full when that is unknown.
@@ -167,7 +168,7 @@ async fn a_missing_password_is_told() {
     let without = Webdis::with(&redis, json!({ "redis_auth": null })).await;
     let results = Front::webdis(&without).exchange(&batch).await;
     let error = results[0].clone().unwrap_err();
-    assert!(!error.is_transient());
+    assert!(!error.is_transient(), "{error}");
     assert!(
         error.to_string().starts_with("Redis asks for a password"),
         "{error}"

@@ -7,7 +7,9 @@ mod script;
 
 use percent_encoding::percent_decode_str;
 use serde_json::json;
-use tollgate_quota_store::redis::{Answer, Credentials, Dialect, Endpoint, RedisHttp, Script};
+use tollgate_quota_store::redis::{
+    Answer, Credentials, Dialect, Endpoint, Nonce, RedisHttp, Script,
+};
 use tollgate_quota_store::{
     ConsumerTag, CounterKey, EnvoyId, Exchange, KeyPrefix, Outcome, StoreError,
 };
@@ -17,6 +19,9 @@ use tollgate_tests::{RedisConnection, RedisReply, unix_time};
 type Booked = (u64, u64, u64);
 
 type Results = Vec<Result<Booked, StoreError>>;
+
+/// The nonce of every call here.
+const NONCE: Nonce = Nonce(0xc0ffee);
 
 /// 2100-01-01T00:00:00Z, at which no test is run.
 const FAR: i64 = 4_102_444_800;
@@ -70,7 +75,7 @@ async fn outcomes(
         other => panic!("no answer to EVAL: {other:?}"),
     };
     let answer = json!({ "EVAL": answer }).to_string();
-    match store().decode(batch, 200, answer.as_bytes()) {
+    match store().decode(batch, NONCE, 200, answer.as_bytes()) {
         Answer::Results(results) => results,
         Answer::ScriptUnknown => panic!("the script was sent"),
     }
@@ -78,7 +83,7 @@ async fn outcomes(
 
 /// The words that Webdis would send.
 fn in_one_command(batch: &[Exchange], script: Script) -> Vec<String> {
-    let body = store().encode(batch, script).body;
+    let body = store().encode(batch, NONCE, script).body;
     let decode = |word| percent_decode_str(word).decode_utf8().unwrap().into_owned();
     body.split('/').map(decode).collect()
 }

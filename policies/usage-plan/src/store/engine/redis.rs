@@ -5,10 +5,10 @@ use std::time::Duration;
 use tollgate_core::endpoint::Scheme;
 use tollgate_core::host::{Callout, CalloutId, CalloutNotSent, CalloutResponse, Host};
 use tollgate_quota_ledger::Reply;
-use tollgate_quota_store::redis::{Answer, MAX_BATCH, RedisHttp, Script};
+use tollgate_quota_store::redis::{Answer, MAX_BATCH, Nonce, RedisHttp, Script};
 use tollgate_quota_store::{CounterKey, EnvoyId, KeyPrefix, Outcome};
 
-use super::{Answered, Exchange};
+use super::{Answered, Exchange, Manner};
 use crate::record::LATE_REPORTS;
 
 /// How many exchanges go into a call.
@@ -29,15 +29,16 @@ impl Redis {
         &self,
         envoy: EnvoyId,
         exchanges: impl Iterator<Item = &'a Exchange>,
-        in_full: bool,
+        manner: Manner,
         timeout: Duration,
         host: &H,
     ) -> Result<CalloutId, CalloutNotSent> {
-        let script = match in_full {
+        let script = match manner.in_full {
             true => Script::InFull,
             false => Script::ByDigest,
         };
-        let request = self.http.encode(&self.batch(envoy, exchanges), script);
+        let batch = self.batch(envoy, exchanges);
+        let request = self.http.encode(&batch, Nonce(manner.nonce), script);
         let headers: Vec<(&str, &str)> = request
             .headers
             .iter()
@@ -59,14 +60,15 @@ impl Redis {
         &self,
         envoy: EnvoyId,
         exchanges: impl Iterator<Item = &'a Exchange>,
-        in_full: bool,
+        manner: Manner,
         response: &CalloutResponse<'_>,
     ) -> Answered {
         let batch = self.batch(envoy, exchanges);
         // An answer that broke off has no status.
         let status = response.status().unwrap_or_default();
-        let results = match self.http.decode(&batch, status, response.body) {
-            Answer::ScriptUnknown if !in_full => return Answered::AgainInFull,
+        let nonce = Nonce(manner.nonce);
+        let results = match self.http.decode(&batch, nonce, status, response.body) {
+            Answer::ScriptUnknown if !manner.in_full => return Answered::AgainInFull,
             answer => answer.into_results(&batch),
         };
         let results = results.into_iter().map(|result| result.map(reply));
