@@ -1,6 +1,5 @@
 //! What is compared: an Envoy with these filters.
 
-use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use serde_json::{Value, json};
@@ -9,7 +8,11 @@ use tollgate_tests::{
     Envoy, EnvoyBuilder, cluster, http2_cluster, plugin, repository, test_plugin, wasm_filter,
 };
 
+use crate::measure::Servers;
 use crate::native;
+
+/// Envoy's cluster for the quota store.
+const STORE_CLUSTER: &str = "store";
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Configuration {
@@ -20,6 +23,8 @@ pub(crate) enum Configuration {
     EmptyUsed,
     /// One of the plugins with one policy.
     Alone(Policy),
+    /// `usage-plan.wasm` with a quota that a store keeps.
+    Stored,
     /// API keys without limits.
     KeysOnly,
     /// All policies in one plugin.
@@ -57,6 +62,7 @@ impl Configuration {
             Configuration::EmptyAll => "empty SDK filter, every callback".to_owned(),
             Configuration::EmptyUsed => "empty SDK filter, callbacks of headers".to_owned(),
             Configuration::Alone(policy) => format!("`{}.wasm`", policy.name()),
+            Configuration::Stored => "`usage-plan.wasm`, quota in a store".to_owned(),
             Configuration::KeysOnly => "`usage-plan.wasm`, API key only".to_owned(),
             Configuration::Full | Configuration::FullQuery => "**`tollgate.wasm`**".to_owned(),
             Configuration::FullSpent => "`tollgate.wasm`, limit spent".to_owned(),
@@ -93,6 +99,11 @@ impl Configuration {
             }
             Configuration::EmptyUsed => vec![wasm_filter("empty", packaged("empty"), json!({}))],
             Configuration::Alone(policy) => vec![alone(policy)],
+            Configuration::Stored => vec![wasm_filter(
+                "usage-plan",
+                plugin("usage-plan"),
+                document::stored(STORE_CLUSTER),
+            )],
             Configuration::KeysOnly => vec![wasm_filter(
                 "usage-plan",
                 plugin("usage-plan"),
@@ -130,12 +141,7 @@ impl Configuration {
 
     /// Starts an Envoy with it. Nothing is logged of requests, so that nothing but the filters is
     /// added to what Envoy does.
-    pub(crate) async fn start(
-        self,
-        upstream: SocketAddr,
-        ext_authz: SocketAddr,
-        workers: u32,
-    ) -> Result<Envoy, String> {
+    pub(crate) async fn start(self, servers: &Servers, workers: u32) -> Result<Envoy, String> {
         let to_upstream = json!({
             "match": { "prefix": "/" },
             "route": { "cluster": "upstream", "timeout": "60s" },
@@ -143,14 +149,21 @@ impl Configuration {
         let builder = Envoy::builder()
             .concurrency(workers)
             .log_level("warn")
-            .cluster(cluster("upstream", upstream))
-            .cluster(http2_cluster(native::EXT_AUTHZ_CLUSTER, ext_authz))
+            .cluster(cluster("upstream", servers.upstream.address))
+            .cluster(http2_cluster(
+                native::EXT_AUTHZ_CLUSTER,
+                servers.ext_authz.address,
+            ))
             .route(to_upstream)
             .map_listener(|listener| listener.connection_manager(json!({ "access_log": [] })));
         let builder = self
             .filters()
             .into_iter()
             .fold(builder, EnvoyBuilder::filter);
+        let builder = match &servers.store {
+            Some(store) => builder.cluster(cluster(STORE_CLUSTER, store.address())),
+            None => builder,
+        };
         let started = builder.start().await;
         started.map_err(|error| format!("{}: {error}", self.name()))
     }

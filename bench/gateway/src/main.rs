@@ -24,7 +24,7 @@ use tollgate_tests::repository;
 
 use crate::helper::Helper;
 use crate::machine::Machine;
-use crate::measure::{Bench, Effort};
+use crate::measure::{Bench, Effort, Servers, Store};
 use crate::report::Report;
 
 const USAGE: &str = "usage: tollgate-bench [--quick] [--docs] [TABLE...]
@@ -34,7 +34,7 @@ and bench.svg to target/bench/.
 
   --quick    two short rounds, to see whether it runs; the figures are rough
   --docs     also put the tables into docs/performance.md
-  TABLE      only these: filters http2 workers headers bodies new-tokens refused scale";
+  TABLE      only these: filters http2 workers headers bodies new-tokens refused store scale";
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> ExitCode {
@@ -67,15 +67,21 @@ async fn run(arguments: &[&str]) -> Result<(), String> {
         return Err("CPU is read from /proc, so this runs on Linux only".to_owned());
     }
     h2load::require()?;
+    let wanted = |name: &str| names.is_empty() || names.contains(&name);
     let bench = Bench {
         effort: match options.contains(&"--quick") {
             true => Effort::QUICK,
             false => Effort::FULL,
         },
-        upstream: Helper::start(upstream::COMMAND)?,
-        ext_authz: Helper::start(ext_authz::COMMAND)?,
+        servers: Servers {
+            upstream: Helper::start(upstream::COMMAND)?,
+            ext_authz: Helper::start(ext_authz::COMMAND)?,
+            store: match wanted("store") {
+                true => Some(Store::start().await),
+                false => None,
+            },
+        },
     };
-    let wanted = |name: &str| names.is_empty() || names.contains(&name);
     let machine = Machine::read(&bench.envoy_version().await?);
     if machine.is_busy() {
         eprintln!(

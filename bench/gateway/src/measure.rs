@@ -1,7 +1,9 @@
 //! Configurations in turn, round after round.
 
+use std::net::SocketAddr;
+
 use serde::Serialize;
-use tollgate_tests::Envoy;
+use tollgate_tests::{Envoy, Redis, Webdis};
 
 use crate::configuration::Configuration;
 use crate::cpu;
@@ -11,8 +13,35 @@ use crate::helper::Helper;
 /// What is the same for every table.
 pub(crate) struct Bench {
     pub(crate) effort: Effort,
+    pub(crate) servers: Servers,
+}
+
+/// What stands behind the gateways.
+pub(crate) struct Servers {
     pub(crate) upstream: Helper,
     pub(crate) ext_authz: Helper,
+    /// Where the quota store is, if a table needs one.
+    pub(crate) store: Option<Store>,
+}
+
+/// A quota store: Webdis, and the Redis behind it.
+pub(crate) struct Store {
+    webdis: Webdis,
+    _redis: Redis,
+}
+
+impl Store {
+    pub(crate) async fn start() -> Self {
+        let redis = Redis::start().await;
+        Self {
+            webdis: Webdis::start(&redis).await,
+            _redis: redis,
+        }
+    }
+
+    pub(crate) fn address(&self) -> SocketAddr {
+        self.webdis.address()
+    }
 }
 
 /// How long it is measured.
@@ -97,8 +126,7 @@ pub(crate) struct Row {
 impl Bench {
     /// What Envoy calls itself: `5c49d7…/1.40.0/Clean/RELEASE/BoringSSL`.
     pub(crate) async fn envoy_version(&self) -> Result<String, String> {
-        let (upstream, authz) = (self.upstream.address, self.ext_authz.address);
-        let envoy = Configuration::NoFilter.start(upstream, authz, 1).await?;
+        let envoy = Configuration::NoFilter.start(&self.servers, 1).await?;
         let info: serde_json::Value = serde_json::from_str(&envoy.admin_get("/server_info").await)
             .map_err(|error| error.to_string())?;
         let version = info["version"].as_str().unwrap_or_default();
@@ -111,8 +139,7 @@ impl Bench {
     pub(crate) async fn measure(&self, cases: &[Case], workers: u32) -> Result<Vec<Row>, String> {
         let mut envoys = Vec::new();
         for case in cases {
-            let (upstream, authz) = (self.upstream.address, self.ext_authz.address);
-            let envoy = case.configuration.start(upstream, authz, workers).await?;
+            let envoy = case.configuration.start(&self.servers, workers).await?;
             let mut warming = case.load.clone();
             warming.expected = Status::Any;
             let count = self.effort.warm_up_of(&warming);
@@ -141,7 +168,7 @@ impl Bench {
         let requests = self.effort.requests_of(&case.load);
         let read = || {
             let envoy = cpu::used_us(envoy.pid())?;
-            Ok::<_, String>((envoy, cpu::used_us(self.ext_authz.pid())?))
+            Ok::<_, String>((envoy, cpu::used_us(self.servers.ext_authz.pid())?))
         };
         let before = read()?;
         let run = h2load::run(&case.load, envoy.address(), requests)

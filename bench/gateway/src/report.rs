@@ -177,7 +177,7 @@ fn total(rows: &[Row]) -> String {
 }
 
 fn throughput(groups: &[Vec<Row>]) -> String {
-    let mut text = head(&["", "CPU, µs", "of no filter", "requests/s", "of no filter"]);
+    let mut text = head(&["", "CPU, µs", "of the first", "requests/s", "of the first"]);
     for group in groups {
         for row in group {
             let first = group.first().expect("a row, since we are at one");

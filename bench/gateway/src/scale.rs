@@ -58,8 +58,7 @@ async fn started(
     configuration: Configuration,
     workers: u32,
 ) -> Result<(f64, f64), String> {
-    let (upstream, authz) = (bench.upstream.address, bench.ext_authz.address);
-    let envoy = configuration.start(upstream, authz, workers).await?;
+    let envoy = configuration.start(&bench.servers, workers).await?;
     let pid = envoy.pid();
     Ok((cpu::used_us(pid)?, cpu::resident_kib(pid)? as f64))
 }

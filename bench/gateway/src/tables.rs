@@ -11,7 +11,7 @@ use crate::h2load::{Count, Load, Protocol, Status, Target};
 use crate::measure::{Bench, Case, Row};
 use crate::{scale, upstream};
 
-pub(crate) const NAMES: [&str; 8] = [
+pub(crate) const NAMES: [&str; 9] = [
     "filters",
     "http2",
     "workers",
@@ -19,6 +19,7 @@ pub(crate) const NAMES: [&str; 8] = [
     "bodies",
     "new-tokens",
     "refused",
+    "store",
     "scale",
 ];
 
@@ -74,6 +75,7 @@ pub(crate) async fn measure(name: &'static str, bench: &Bench) -> Result<Table, 
         "bodies" => bodies(bench).await,
         "new-tokens" => new_tokens(bench).await,
         "refused" => refused(bench).await,
+        "store" => store(bench).await,
         _ => scale(bench).await,
     }
 }
@@ -245,6 +247,24 @@ async fn refused(bench: &Bench) -> Result<Table, String> {
                for the upstream, which a refused request does not reach."
             .to_owned(),
         content: Content::Total(bench.measure(&cases, 1).await?),
+    })
+}
+
+async fn store(bench: &Bench) -> Result<Table, String> {
+    let load = warm(8);
+    let alone = Configuration::Alone(Policy::UsagePlan);
+    let cases = [
+        Case::new(alone, &load).named("quota in the Envoy's memory"),
+        Case::new(Configuration::Stored, &load).named("quota in Redis, behind Webdis"),
+    ];
+    Ok(Table {
+        name: "store",
+        title: "A quota store",
+        load: "`usage-plan.wasm`, two workers, a quota that is far from used up, whose usage is \
+               reported every 100 ms. Redis and Webdis run on the same machine. The ratios are to \
+               the quota without a store."
+            .to_owned(),
+        content: Content::Throughput(vec![bench.measure(&cases, 2).await?]),
     })
 }
 

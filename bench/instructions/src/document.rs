@@ -160,6 +160,21 @@ pub fn keys_only() -> Value {
     })
 }
 
+/// A plan with a throttle and a quota that a store keeps, which is Webdis in this cluster of Envoy.
+pub fn stored(cluster: &str) -> Value {
+    let mut document = Policy::UsagePlan.document();
+    document["usage_plan"]["store"] = json!({
+        "redis_http": {
+            "cluster": cluster,
+            "url": "http://webdis/",
+            "dialect": "webdis",
+        },
+        "envoys": 3,
+        "report_every": "100ms",
+    });
+    document
+}
+
 /// The full document with a limit that refuses nearly everything.
 pub fn full_spent() -> Value {
     let mut document = full();
