@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Mutex;
+use std::time::Instant;
 
 use tollgate_tests::{ClientError, Received, Reply, Stats};
 
@@ -21,6 +22,8 @@ struct Entries {
     left: BTreeMap<String, u64>,
     /// Requests that got no answer although their client stayed.
     lost: Vec<String>,
+    /// When the configuration was replaced last.
+    updated: Option<Instant>,
     /// What the upstream received, by API.
     received: BTreeMap<String, u64>,
 }
@@ -33,12 +36,29 @@ impl Books {
         let reason = match reply {
             _ if admitted => "_none".to_owned(),
             Ok(reply) => reason(&reply),
-            Err(error) => return entries.lost.push(format!("{api}: {error}")),
+            Err(error) => {
+                // Envoy closes the connections of what was replaced when it has drained for as long
+                // as it may.
+                let since = entries.updated.map(|at| at.elapsed().as_secs_f32());
+                let since = since.map(|since| format!(", {since:.1} s after an update"));
+                let since = since.unwrap_or_default();
+                return entries.lost.push(format!("{api}: {error}{since}"));
+            }
         };
         *entries
             .answered
             .entry((api.to_owned(), reason))
             .or_default() += 1;
+    }
+
+    /// Notes that the configuration is replaced now.
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "a run takes as long as it is told to"
+    )]
+    pub(crate) fn updated(&self) {
+        let mut entries = self.0.lock().expect("no lane has panicked");
+        entries.updated = Some(Instant::now());
     }
 
     /// Enters a request whose client did not wait for the answer.
@@ -58,7 +78,7 @@ impl Books {
     /// Prints the books, and says where they differ from the metrics.
     pub(crate) fn close(&self, stats: &Stats) -> Vec<String> {
         let entries = self.0.lock().expect("no lane has panicked");
-        let mut faults: Vec<String> = entries.lost.iter().take(10).cloned().collect();
+        let mut faults: Vec<String> = entries.lost.iter().take(100).cloned().collect();
         let counted = counted(stats);
         let sent: u64 = entries.answered.values().chain(entries.left.values()).sum();
         println!("requests sent:          {sent}");

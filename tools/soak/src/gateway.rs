@@ -16,6 +16,9 @@ pub(crate) const APIS: [&str; 10] = [
 /// How many requests may be under way.
 pub(crate) const PLACES: usize = 100;
 
+/// How long an old configuration may serve. Envoy's default is 10 min; a new one comes sooner here.
+const DRAIN_TIME: Duration = Duration::from_secs(15);
+
 /// What the consumer on the plan `small` may use.
 pub(crate) const QUOTA: u64 = 500;
 
@@ -38,7 +41,7 @@ impl Gateway {
             .cluster(idp.cluster("idp"))
             .listener(listener(&idp, 0))
             .dynamic_listener()
-            .drain_time(Duration::from_secs(5))
+            .drain_time(DRAIN_TIME)
             .start()
             .await
             .unwrap_or_else(|error| panic!("{error}"));

@@ -79,6 +79,7 @@ async fn run(time: Duration) -> Vec<String> {
         if now >= UPDATE_EVERY * (updates + 1) {
             updates += 1;
             gateway.update(updates).await;
+            books.updated();
         }
     }
     if !alive {
