@@ -97,6 +97,9 @@ pub struct Window {
     pub closes: u64,
 }
 
+/// How long after the beginning of an exchange that failed the store is asked again: 50 ms.
+const ASK_AGAIN_NS: u64 = 50_000_000;
+
 impl Ledger {
     /// The ledger of a window of which this Envoy has admitted nothing yet.
     pub fn new(window_opens: u64) -> Self {
@@ -199,6 +202,19 @@ impl Ledger {
         self.consumed.saturating_sub(self.upto)
     }
 
+    /// Whether the limit can't hold `cost` more units, by what the store has said last. That stays so
+    /// until the window ends, unless another Envoy gives back what it was granted.
+    pub fn is_spent(&self, terms: &Terms, cost: u64) -> bool {
+        self.has_word() && !self.fits(terms, self.consumed.saturating_add(cost))
+    }
+
+    /// Whether the store may be asked now. It is not asked for a while after an exchange that failed,
+    /// however many requests wait.
+    pub fn may_ask(&self, now: u64) -> bool {
+        let again = self.sent_at.saturating_add(ASK_AGAIN_NS);
+        self.seq == self.settled || now < self.sent_at || again <= now
+    }
+
     /// What remains of the limit, as far as this Envoy knows: its own lease is not used yet, those of
     /// others are.
     pub fn remaining(&self, terms: &Terms) -> u64 {
@@ -225,10 +241,14 @@ impl Ledger {
         let Some(age) = self.age(now) else {
             return false;
         };
-        let unseen = match terms.unseen(age) {
-            Some(unseen) => unseen,
-            None if self.has_word() => terms.guess_unseen(age, self.burn),
-            None => return false,
+        let unseen = match self.has_word() {
+            true => terms
+                .unseen(age)
+                .unwrap_or_else(|| terms.guess_unseen(age, self.burn)),
+            false => match terms.unseen_since_opening(age) {
+                Some(unseen) => unseen,
+                None => return false,
+            },
         };
         let used = self.others().saturating_add(after.max(self.own));
         used.saturating_add(unseen) <= terms.limit

@@ -105,7 +105,9 @@
 //!   would be booked. So `V` is within the limit. ∎
 //!
 //! When the window opens, nothing has been used: this is the store's word of that time, so no Envoy
-//! has to ask first while the limit is far.
+//! has to ask first while the limit is far. But this run of an Envoy may be younger than the window,
+//! and another one have had its place, so that `S` is taken for `N` Envoys until the store has
+//! answered; and without a rate bound it is asked first, also by an Envoy that is alone.
 //!
 //! **An Envoy that is cut off from the store** for longer than `H`, or crashes, stops to use what is
 //! not granted, but what it has used then and not told, `burst + rate · H` at most, the others may be

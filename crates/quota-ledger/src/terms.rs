@@ -107,8 +107,8 @@ pub struct Terms {
 /// What follows from the rate of one Envoy.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Bound {
-    /// What all other Envoys may have used unseen, at an age of 0.
-    unseen: u64,
+    /// What one Envoy may have used unseen, at an age of 0.
+    unseen_by_one: u64,
     /// How that grows with age.
     others: Slope,
     /// What all Envoys let through.
@@ -137,7 +137,7 @@ impl Terms {
                 .saturating_add(settings.skew_ns);
             let each = rate.units_in(around).saturating_add(lease);
             Bound {
-                unseen: each.saturating_mul(others),
+                unseen_by_one: each,
                 others: slope.times(others),
                 all: slope.times(envoys),
                 lease,
@@ -173,11 +173,23 @@ impl Terms {
         if self.envoys == 1 {
             return Some(0);
         }
-        self.bound
-            .map(|bound| bound.unseen.saturating_add(bound.others.units_in(age_ns)))
+        let others = self.envoys.saturating_sub(1);
+        self.bound.map(|bound| {
+            let unseen = bound.unseen_by_one.saturating_mul(others);
+            unseen.saturating_add(bound.others.units_in(age_ns))
+        })
     }
 
-    /// The same as far as it can be guessed from how fast the total has grown of late.
+    /// What may have been used of a window that opened `age_ns` ago, by all Envoys, of which this one
+    /// may be a new run: before it, another run had its place. `None` if nothing bounds it.
+    pub(crate) fn unseen_since_opening(&self, age_ns: u64) -> Option<u64> {
+        self.bound.map(|bound| {
+            let others = bound.unseen_by_one.saturating_mul(self.envoys);
+            others.saturating_add(bound.all.units_in(age_ns))
+        })
+    }
+
+    /// The same as [`Terms::unseen`], as far as it can be guessed from how fast the total has grown of late.
     pub(crate) fn guess_unseen(&self, age_ns: u64, burn: Slope) -> u64 {
         let span = self
             .horizon_ns

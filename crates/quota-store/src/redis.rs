@@ -52,11 +52,6 @@
 //!
 //! A counter is a hash with a field `total` and one for each run of an Envoy that met the consumer
 //! in the window. Nothing but the window's end removes these: there are as many as there were runs.
-//!
-//! # What may be done by hand
-//!
-//! `HSET <counter> total 0` gives a consumer its quota anew. Not `DEL`: reports being cumulative,
-//! running Envoys would bring back what they have booked.
 
 mod endpoint;
 mod upstash;

@@ -9,6 +9,7 @@ use tollgate_core::headers::{FieldName, HeaderName};
 use tollgate_core::name::Name;
 use tollgate_core::places::{HeaderPlace, Places};
 use tollgate_core::policy::{Authenticator, Compile, Mode};
+use tollgate_core::shared::OnContention;
 use tollgate_core::time::{Instant3339, Timestamp};
 use tollgate_quota_store::ConsumerTag;
 use tollgate_rate_table::TableSize;
@@ -53,6 +54,7 @@ pub(crate) fn compile(
         Ok(Some((_, sharing))) => Shared::By(sharing),
         Err(_) => Shared::Mistaken,
     };
+    let fits_store = check_store(&config, cx.errors);
     let plans = compile_plans(config.plans.0, shared, cx);
     let pepper = compile_pepper(&config.key, cx);
     let consumers = compile_consumers(&config.consumers, &names, &records, cx.errors);
@@ -89,7 +91,7 @@ pub(crate) fn compile(
              would be refused: add one of them",
         ));
     }
-    let (prefix, ()) = (prefix?, key?);
+    let (prefix, (), ()) = (prefix?, key?, fits_store?);
     let plans = plans?;
     let mut store = store?.map(|(store, _)| store);
     if let Some(store) = &mut store {
@@ -114,6 +116,31 @@ pub(crate) fn compile(
         mode: config.mode,
         gauges: QuotaGauges::new(cx.metered_consumers),
     })
+}
+
+/// Whether the section asks for something that its store can't give.
+fn check_store(config: &UsagePlanConfig, errors: &mut ConfigErrors) -> Result<(), Rejected> {
+    let Some(store) = &config.store else {
+        return Ok(());
+    };
+    let mut verdict = Ok(());
+    let mut quotas = config.plans.0.iter().flat_map(|(_, plan)| &plan.quota.0);
+    let is_strict = store.strict || quotas.any(|quota| quota.strict == Some(true));
+    if is_strict && config.on_contention == OnContention::Allow {
+        let message = "lets requests pass uncounted, which a strict quota does not allow: write deny, \
+                       or leave strict out";
+        verdict = Err(errors.add("usage_plan.on_contention", message));
+    }
+    let plan_claim = config
+        .token
+        .as_ref()
+        .and_then(|token| token.plan_claim.as_ref());
+    if store.rls.is_some() && plan_claim.is_some() && !config.consumers.is_empty() {
+        let message = "lets a consumer be on several plans, while an rls store counts for each plan by \
+                       itself, so that it would have its quota several times: use redis_http";
+        verdict = Err(errors.add("usage_plan.token.plan_claim", message));
+    }
+    verdict
 }
 
 /// The keys of records in the shared state: `tollgate/usage/<namespace> <consumer>`. The layout of

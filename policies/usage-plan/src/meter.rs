@@ -205,6 +205,9 @@ fn check_shared(
             };
             match ledger.decides_alone(shared.outage, terms, 1, window, now.as_nanos()) {
                 true => Ok(true),
+                false if ledger.is_spent(terms, 1) => {
+                    Err(Stop::Refused(spent(quota, end, now), false))
+                }
                 false => Err(Stop::Refused(
                     Refusal {
                         limit: quota.name.clone(),

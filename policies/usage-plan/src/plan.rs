@@ -441,6 +441,11 @@ pub(crate) fn can_keep(
         );
         return Err(("limit", message));
     }
+    if config.offset > 0 && !abilities.takes_back {
+        let message = "can't be kept by this store, which has one limit for all periods: leave it out, \
+                       or use redis_http";
+        return Err(("offset", message.to_owned()));
+    }
     if !abilities.has_own_periods {
         return Ok(());
     }
@@ -454,11 +459,10 @@ pub(crate) fn can_keep(
         ("week_start", config.week_start.is_some()),
         ("anchor_day", config.anchor_day.is_some()),
         ("anchor_month", config.anchor_month.is_some()),
-        ("offset", config.offset > 0),
     ];
     if let Some((field, _)) = own.into_iter().find(|(_, is_given)| *is_given) {
         let message = "can't be kept by this store, whose periods begin at midnight UTC and on the \
-                       first of a month, with one limit for all: leave it out, or use redis_http";
+                       first of a month: leave it out, or use redis_http";
         return Err((field, message.to_owned()));
     }
     match config.period.0 {

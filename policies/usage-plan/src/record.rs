@@ -65,6 +65,10 @@ const VERSION_WITH_LEDGERS: u8 = 2;
 /// Far more than a plan can have, and less than the layout can count.
 const MOST_QUOTAS: usize = 64;
 
+/// Of how many windows of a quota there may be ledgers: the one that runs, and such as the store has
+/// not heard all about.
+const MOST_WINDOWS: usize = 8;
+
 /// For so many seconds after its window, a ledger waits for the store to take what it has not
 /// booked.
 pub(crate) const LATE_REPORTS: i64 = 24 * 3600;
@@ -177,6 +181,26 @@ impl Record {
         if self.ledgers.len() > MOST_QUOTAS {
             self.ledgers.retain(|stored| has_quota(stored.id));
         }
+        self.forget_oldest();
+    }
+}
+
+impl Record {
+    /// Keeps of each quota the windows that are the latest. While a store does not answer, a quota by
+    /// the minute would have a ledger more each minute.
+    fn forget_oldest(&mut self) {
+        if self.ledgers.len() <= MOST_WINDOWS {
+            return;
+        }
+        let windows: Vec<(LimitId, i64)> = self
+            .ledgers
+            .iter()
+            .map(|stored| (stored.id, stored.start))
+            .collect();
+        self.ledgers.retain(|stored| {
+            let later = |(id, start): &&(LimitId, i64)| *id == stored.id && *start > stored.start;
+            windows.iter().filter(later).count() < MOST_WINDOWS
+        });
     }
 }
 
@@ -294,6 +318,30 @@ mod tests {
         for unreadable in [None, Some(&[][..]), Some(&bytes), Some(&bytes[..5])] {
             assert_eq!(Record::read(unreadable), Record::default());
         }
+    }
+
+    #[test]
+    fn windows_that_the_store_has_not_heard_of_are_few() {
+        let (id, other) = (LimitId::of("minute"), LimitId::of("month"));
+        let mut record = Record::default();
+        for (id, minute) in std::iter::once((other, 0)).chain((0..500).map(|minute| (id, minute))) {
+            let start = minute * 60;
+            let mut ledger = Ledger::new(0);
+            ledger.consume(1, 1);
+            record.set_ledger(StoredLedger {
+                id,
+                start,
+                end: start + 60,
+                ledger,
+            });
+            record.prune(0, start, |_| true);
+        }
+        let starts = |id: LimitId| -> Vec<i64> {
+            let own = record.ledgers().iter().filter(|stored| stored.id == id);
+            own.map(|stored| stored.start / 60).collect()
+        };
+        assert_eq!(starts(id), (492..500).collect::<Vec<_>>());
+        assert_eq!(starts(other), [0]);
     }
 
     #[test]

@@ -10,12 +10,13 @@ mod books;
 mod compile;
 mod config;
 mod engine;
+mod errands;
 mod export;
 mod health;
 mod sharing;
 
 use std::cell::RefCell;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use tollgate_core::host::{CalloutId, CalloutResponse, Host};
@@ -31,6 +32,7 @@ pub use config::{
     OnStoreFailure, RedisDialect, RedisHttpConfig, RlsConfig, RlsProfile, SecretConfig, StoreConfig,
 };
 use engine::{Answered, Engine, Manner, Probe};
+use errands::Errands;
 pub use export::ratelimit_config;
 use health::{Alone, Health};
 pub(crate) use sharing::{Abilities, Shared, SharedQuota, Sharing};
@@ -68,8 +70,8 @@ pub(crate) enum Holder {
 /// What a worker has to do for the store, and what is under way.
 #[derive(Default)]
 struct Worker {
-    /// Accounts for which an exchange is wanted now, and how many requests wait for it.
-    errands: BTreeMap<Account, u64>,
+    /// Accounts for which an exchange is wanted now.
+    errands: Errands,
     /// Accounts whose ledgers may have something to report.
     touched: BTreeSet<Account>,
     /// When to look through them.
@@ -107,7 +109,9 @@ impl Store {
     /// Whether a request that needs the store has to be decided about without it: it has waited long
     /// enough, or the store is left alone because it does not answer.
     pub(crate) fn gives_up(&self, waits_since: Option<Timestamp>, now: Timestamp) -> bool {
-        let is_late = waits_since.is_some_and(|since| now.saturating_since(since) >= self.patience);
+        // One that waits since the future began to before the clock stepped back.
+        let is_late = waits_since
+            .is_some_and(|since| since > now || now.saturating_since(since) >= self.patience);
         let worker = self.worker.try_borrow();
         is_late || worker.is_ok_and(|worker| worker.is_out(now))
     }
@@ -119,11 +123,10 @@ impl Store {
         };
         match charge {
             Charge::Wait { ask: true } => {
-                let waiting = worker.errands.entry(account).or_default();
-                *waiting = waiting.saturating_add(1);
+                worker.errands.add_waiting(account, host.now());
             }
             Charge::Refused { peek: true, .. } => {
-                worker.errands.entry(account).or_default();
+                worker.errands.add(account);
             }
             Charge::Admitted { alone } => {
                 worker.touched.insert(account);
@@ -156,7 +159,9 @@ impl Store {
         self.health.tell(&worker.breaker, now, host);
         let until_look = worker.next_look.saturating_since(now);
         let has_more = !worker.errands.is_empty();
-        Some(if has_more {
+        // What has no room yet goes on its way when an answer is here.
+        let has_room = worker.under_way.len() < MOST_UNDER_WAY;
+        Some(if has_more && has_room {
             Duration::ZERO
         } else {
             until_look.min(self.look_every)
@@ -196,7 +201,7 @@ impl Store {
     fn begin_probe<H: Host>(&self, worker: &mut Worker, plan: &UsagePlan, host: &H) -> Vec<Begun> {
         let done = worker
             .failed
-            .map(|account| self.begin(plan, account, Want::Probe, host));
+            .map(|account| self.begin(plan, account, (Want::Probe, 1), host));
         done.unwrap_or_default().begun
     }
 
@@ -208,10 +213,10 @@ impl Store {
             if room == 0 {
                 break;
             }
-            let Some((account, waiting)) = worker.errands.pop_first() else {
+            let Some((account, waiting)) = worker.errands.next() else {
                 break;
             };
-            let done = self.begin(plan, account, Want::Due { waiting }, host);
+            let done = self.begin(plan, account, (Want::Due { waiting }, room), host);
             if done.has_more {
                 worker.touched.insert(account);
             }
@@ -225,7 +230,7 @@ impl Store {
                     false => {
                         room = 0;
                         self.fail(plan, &begun, host);
-                        worker.errands.insert(account, waiting);
+                        worker.errands.add(account);
                     }
                 }
             }
@@ -302,6 +307,8 @@ impl Store {
                     self.health.settled(exchange.purpose, settled, host);
                 }
                 Err(error) => {
+                    // The store is not out because of one counter.
+                    answered |= error.is_of_one_counter();
                     self.health.failed(exchange.purpose, &error, host);
                     self.fail(plan, exchange, host);
                     worker.failed = Some(exchange.account);
@@ -332,22 +339,20 @@ impl Worker {
     /// Leaves for later what was wanted now. The requests that wait are decided about without the
     /// store when they are taken up.
     fn put_off(&mut self) {
-        self.touched
-            .extend(std::mem::take(&mut self.errands).into_keys());
+        self.touched.extend(self.errands.take());
     }
 
     /// Moves the accounts to the errands that may have something to report, if it is time.
     fn look(&mut self, plan: &UsagePlan, now: Timestamp, every: Duration) {
-        let left = plan.accounts_from(self.found, MOST_FOUND);
-        self.found = self.found.saturating_add(MOST_FOUND);
-        for account in left {
-            self.errands.entry(account).or_default();
+        for account in plan.accounts_from(self.found, MOST_FOUND) {
+            self.errands.add(account);
         }
+        self.found = self.found.saturating_add(MOST_FOUND);
         let is_time = self.next_look <= now || self.next_look > now.saturating_add(every);
         if is_time {
             self.next_look = now.saturating_add(every);
             for account in std::mem::take(&mut self.touched) {
-                self.errands.entry(account).or_default();
+                self.errands.add(account);
             }
         }
     }

@@ -50,37 +50,75 @@ fn spent(limit: u64) -> (Ledger, Counter) {
 fn a_new_window_needs_no_question_while_the_limit_is_far() {
     let ledger = Ledger::new(OPENS);
     assert_eq!(
-        ledger.decide(&terms(Mode::Adaptive, 100), 1, OPENS),
+        ledger.decide(&terms(Mode::Adaptive, 200), 1, OPENS),
         Decision::Admit
     );
-    // In the first minute, another Envoy may have used 5 + 10 · 60 and more.
+    // In the first minute, two Envoys may have used 2 · (5 + 10 · 60) and more: this one may be a run
+    // that took the place of another.
     let later = OPENS + 60 * SECOND;
     assert_eq!(
-        ledger.decide(&terms(Mode::Adaptive, 600), 1, later),
+        ledger.decide(&terms(Mode::Adaptive, 1_200), 1, later),
         Decision::Ask
     );
     assert_eq!(
-        ledger.decide(&terms(Mode::Adaptive, 700), 1, later),
+        ledger.decide(&terms(Mode::Adaptive, 1_400), 1, later),
         Decision::Admit
     );
     assert_eq!(
-        ledger.decide(&terms(Mode::Strict, 700), 1, OPENS),
+        ledger.decide(&terms(Mode::Strict, 1_400), 1, OPENS),
         Decision::Ask
     );
 }
 
 #[test]
-fn one_envoy_alone_reaches_the_limit_without_a_question() {
+fn one_envoy_alone_reaches_the_limit_with_one_question() {
     let terms = Terms::new(settings(Mode::Adaptive, 1, 10));
-    let mut ledger = Ledger::new(OPENS);
+    let (mut ledger, mut store) = (Ledger::new(OPENS), Counter::default());
+    exchange(&mut ledger, &mut store, &terms, 0, OPENS);
     for _ in 0..10 {
         assert_eq!(ledger.decide(&terms, 1, OPENS), Decision::Admit);
         ledger.consume(1, OPENS);
     }
     assert_eq!(
         ledger.decide(&terms, 1, OPENS),
-        Decision::Refuse { peek: true }
+        Decision::Refuse { peek: false }
     );
+}
+
+/// Also one that is alone, with a limit by which it would not have to ask anybody else.
+#[test]
+fn an_envoy_that_was_restarted_asks_what_it_has_used() {
+    for (rate, limit) in [
+        (None, 1_000_000),
+        (settings(Mode::Adaptive, 1, 1).rate, 1_000),
+    ] {
+        let terms = Terms::new(Settings {
+            rate,
+            ..settings(Mode::Adaptive, 1, limit)
+        });
+        let (mut ledger, mut store) = (Ledger::new(OPENS), used_by_other(limit));
+        let now = OPENS + 3_600 * SECOND;
+        assert_eq!(ledger.decide(&terms, 1, now), Decision::Ask);
+        exchange(&mut ledger, &mut store, &terms, 1, now);
+        assert_eq!(
+            ledger.decide(&terms, 1, now),
+            Decision::Refuse { peek: false }
+        );
+        assert!(ledger.is_spent(&terms, 1));
+    }
+}
+
+#[test]
+fn an_exchange_that_failed_is_not_repeated_at_once() {
+    let terms = terms(Mode::Strict, 10);
+    let mut ledger = Ledger::new(OPENS);
+    assert!(ledger.may_ask(OPENS));
+    let request = ledger.begin(&terms, 1, OPENS, SECOND).unwrap();
+    ledger.fail(&terms, request.seq, OPENS, NO_JITTER);
+    assert!(!ledger.may_ask(OPENS + 49 * MS));
+    assert!(ledger.may_ask(OPENS + 50 * MS));
+    // The clock has stepped back.
+    assert!(ledger.may_ask(OPENS - SECOND));
 }
 
 #[test]

@@ -3,14 +3,13 @@
 use std::sync::Arc;
 
 use tollgate_core::host::Host;
-use tollgate_core::policy::Plan as PlanFact;
 use tollgate_core::shared::{ATTEMPTS, Update, update};
 use tollgate_core::time::Timestamp;
 use tollgate_quota_ledger::{Decision, Reply, Request, Settled, Terms};
 
 use super::engine::{Counter, Exchange};
 use super::health::Purpose;
-use super::{Account, Holder, Store, nanos, random};
+use super::{Account, Holder, SharedQuota, Store, nanos, random};
 use crate::meter::{is_first, ledger_of};
 use crate::plan::{Plan, Quota};
 use crate::record::{LimitId, Record, StoredLedger};
@@ -42,36 +41,51 @@ pub(super) struct Done {
     pub(super) has_more: bool,
 }
 
-/// A ledger's part: the ledger, what is to be told and asked of it, and what for; and what has been
-/// used of the quota by all, as far as is known.
-type Part = (StoredLedger, Request, Purpose, u64);
+/// A ledger's part.
+struct Part<'a> {
+    stored: StoredLedger,
+    plan: &'a Plan,
+    quota: &'a Quota,
+    request: Request,
+    purpose: Purpose,
+    /// What has been used of the quota by all, as far as is known.
+    used: u64,
+}
+
+/// What is wanted now, and how much of it.
+#[derive(Clone, Copy, Debug)]
+struct Order {
+    want: Want,
+    /// How many exchanges may be begun.
+    most: usize,
+    /// For how long an answer is awaited, in nanoseconds.
+    deadline: u64,
+    now: Timestamp,
+}
 
 impl Store {
-    /// Begins the exchanges that are wanted for an account.
+    /// Begins the exchanges that are wanted for an account, as many as there is room for.
     pub(super) fn begin<H: Host>(
         &self,
         plan: &UsagePlan,
         account: Account,
-        want: Want,
+        (want, most): (Want, usize),
         host: &H,
     ) -> Done {
-        let Some((
-            consumer,
-            Plan {
-                fact: PlanFact { name, .. },
-                quotas,
-                ..
-            },
-        )) = plan.account(account)
-        else {
+        let Some(books) = plan.books(account) else {
             return Done::default();
         };
         let deadline = nanos(self.timeout);
-        let begun = update(host, &consumer.record, ATTEMPTS, |bytes| {
-            let now = host.now();
+        let begun = update(host, &books.consumer.record, ATTEMPTS, |bytes| {
+            let order = Order {
+                want,
+                most,
+                deadline,
+                now: host.now(),
+            };
             let mut record = Record::read(bytes.as_deref());
-            let parts = begin_all(&mut record, (consumer, quotas), want, deadline, now);
-            let has_more = has_more(&record, (consumer, quotas), now);
+            let parts = books.begin(&mut record, order);
+            let has_more = books.has_more(&record, order.now);
             match parts.is_empty() {
                 true => Update::Keep((parts, has_more)),
                 false => Update::Write(record.to_bytes(), (parts, has_more)),
@@ -84,28 +98,23 @@ impl Store {
                 has_more: true,
             };
         };
-        let begun = parts
-            .into_iter()
-            .filter_map(|(stored, request, purpose, used)| {
-                let quota = quotas.iter().find(|quota| quota.id == stored.id)?;
-                Some(Begun {
-                    account,
-                    quota: stored.id,
-                    exchange: Exchange {
-                        counter: Counter {
-                            plan: Arc::clone(name),
-                            quota: quota.engine_name(),
-                            consumer: consumer.tag,
-                            start: stored.start,
-                            end: stored.end,
-                        },
-                        request,
-                        booked: stored.ledger.booked(),
-                        used,
-                    },
-                    purpose,
-                })
-            });
+        let begun = parts.into_iter().map(|part| Begun {
+            account,
+            quota: part.quota.id,
+            exchange: Exchange {
+                counter: Counter {
+                    plan: Arc::clone(&part.plan.fact.name),
+                    quota: part.quota.engine_name(),
+                    consumer: books.consumer.tag,
+                    start: part.stored.start,
+                    end: part.stored.end,
+                },
+                request: part.request,
+                booked: part.stored.ledger.booked(),
+                used: part.used,
+            },
+            purpose: part.purpose,
+        });
         Done {
             begun: begun.collect(),
             has_more,
@@ -144,12 +153,9 @@ fn change<H: Host, T>(
     host: &H,
     change: impl Fn(&mut StoredLedger, &Terms, Timestamp) -> T,
 ) -> Option<T> {
-    let (consumer, account_plan) = plan.account(begun.account)?;
-    let quota = account_plan
-        .quotas
-        .iter()
-        .find(|quota| quota.id == begun.quota)?;
-    let shared = quota.shared.as_ref()?;
+    let books = plan.books(begun.account)?;
+    let (_, _, shared) = books.quota(begun.quota)?;
+    let consumer = books.consumer;
     let counter = &begun.exchange.counter;
     let changed = update(host, &consumer.record, ATTEMPTS, |bytes| {
         let now = host.now();
@@ -168,88 +174,138 @@ fn change<H: Host, T>(
     changed.ok().flatten()
 }
 
-/// Begins an exchange for each ledger that needs one.
-fn begin_all(
-    record: &mut Record,
-    (consumer, quotas): (&Consumer, &[Quota]),
-    want: Want,
-    deadline: u64,
-    now: Timestamp,
-) -> Vec<Part> {
-    let mut parts = Vec::new();
-    for quota in quotas {
-        let Some(shared) = &quota.shared else {
-            continue;
-        };
-        let current = ledger_of(quota, record, now);
-        let is_current = |stored: &StoredLedger| stored.start == current.start;
-        let older = record.ledgers().iter().copied();
-        let older = older.filter(|stored| stored.id == quota.id && !is_current(stored));
-        let ledgers: Vec<StoredLedger> = older.chain([current]).collect();
-        for mut stored in ledgers {
-            let terms = shared.terms(is_first(consumer.since, stored.start, stored.end));
-            let want = match want {
-                Want::Due { .. } if !is_current(&stored) => Want::Due { waiting: 0 },
-                want => want,
-            };
-            let Some((purpose, waiting)) = purpose(&stored, terms, want, now) else {
-                continue;
-            };
-            if let Some(request) = stored
-                .ledger
-                .begin(terms, waiting, now.as_nanos(), deadline)
-            {
-                record.set_ledger(stored);
-                let used = terms.limit().saturating_sub(stored.ledger.remaining(terms));
-                parts.push((stored, request, purpose, used));
-            }
-        }
-    }
-    parts
+/// The ledgers of an account, and what holds for them.
+#[derive(Clone, Copy)]
+struct Books<'a> {
+    plans: &'a [Plan],
+    /// The account's plan.
+    plan: &'a Plan,
+    consumer: &'a Consumer,
 }
 
-/// Why an exchange is due for a ledger, if one is, and how many of the requests need it.
-fn purpose(
+impl<'a> Books<'a> {
+    /// A quota that a store keeps, and its plan: the account's, or another one, where the consumer may
+    /// have been before and have left something to report.
+    fn quota(&self, id: LimitId) -> Option<(&'a Plan, &'a Quota, &'a SharedQuota)> {
+        let of = |plan: &'a Plan| {
+            let quota = plan.quotas.iter().find(|quota| quota.id == id)?;
+            Some((plan, quota, quota.shared.as_ref()?))
+        };
+        of(self.plan).or_else(|| self.plans.iter().find_map(of))
+    }
+
+    fn terms(&self, shared: &'a SharedQuota, stored: &StoredLedger) -> &'a Terms {
+        shared.terms(is_first(self.consumer.since, stored.start, stored.end))
+    }
+
+    /// Begins an exchange for each ledger that needs one.
+    fn begin(&self, record: &mut Record, order: Order) -> Vec<Part<'a>> {
+        let now = order.now;
+        let shared = self
+            .plan
+            .quotas
+            .iter()
+            .filter(|quota| quota.shared.is_some());
+        let current: Vec<StoredLedger> =
+            shared.map(|quota| ledger_of(quota, record, now)).collect();
+        let is_current = |stored: &StoredLedger| {
+            let mut same = current.iter();
+            same.any(|current| (current.id, current.start) == (stored.id, stored.start))
+        };
+        let older = record.ledgers().iter().copied();
+        let older: Vec<StoredLedger> = older.filter(|stored| !is_current(stored)).collect();
+        let mut parts = Vec::new();
+        // Those first for which somebody may wait.
+        for (mut stored, is_current) in current
+            .iter()
+            .map(|stored| (*stored, true))
+            .chain(older.into_iter().map(|stored| (stored, false)))
+        {
+            if parts.len() >= order.most {
+                break;
+            }
+            let Some((plan, quota, shared)) = self.quota(stored.id) else {
+                continue;
+            };
+            let terms = self.terms(shared, &stored);
+            let needed = match is_current {
+                true => needed(&stored, terms, order.want, now),
+                false => due(&stored, terms, now),
+            };
+            let Some((purpose, waiting)) = needed else {
+                continue;
+            };
+            let begun = stored
+                .ledger
+                .begin(terms, waiting, now.as_nanos(), order.deadline);
+            if let Some(request) = begun {
+                record.set_ledger(stored);
+                parts.push(Part {
+                    stored,
+                    plan,
+                    quota,
+                    request,
+                    purpose,
+                    used: terms.limit().saturating_sub(stored.ledger.remaining(terms)),
+                });
+            }
+        }
+        parts
+    }
+
+    /// Whether a ledger will need an exchange though nobody asks.
+    fn has_more(&self, record: &Record, now: Timestamp) -> bool {
+        record.ledgers().iter().any(|stored| {
+            self.quota(stored.id).is_some_and(|(_, _, shared)| {
+                let terms = self.terms(shared, stored);
+                stored.ledger.next_due(terms, now.as_nanos()).is_some()
+            })
+        })
+    }
+}
+
+/// Why an exchange is needed for the ledger of the present window, if one is, and how many requests
+/// wait for it.
+fn needed(
     stored: &StoredLedger,
     terms: &Terms,
     want: Want,
     now: Timestamp,
 ) -> Option<(Purpose, u64)> {
-    let now = now.as_nanos();
-    match (want, stored.ledger.decide(terms, 1, now)) {
+    let ledger = &stored.ledger;
+    match (want, ledger.decide(terms, 1, now.as_nanos())) {
         (Want::Probe, _) => Some((Purpose::Probe, 0)),
         (
             Want::Due {
                 waiting: waiting @ 1..,
             },
             Decision::Ask,
-        ) => Some((Purpose::Ask, waiting)),
+        ) => ledger
+            .may_ask(now.as_nanos())
+            .then_some((Purpose::Ask, waiting)),
         (_, Decision::Refuse { peek: true }) => Some((Purpose::Peek, 0)),
-        _ => stored.ledger.due(terms, now).map(|_| (Purpose::Report, 0)),
+        _ => due(stored, terms, now),
     }
 }
 
-/// Whether a ledger will need an exchange though nobody asks.
-fn has_more(record: &Record, (consumer, quotas): (&Consumer, &[Quota]), now: Timestamp) -> bool {
-    record.ledgers().iter().any(|stored| {
-        let quota = quotas.iter().find(|quota| quota.id == stored.id);
-        quota
-            .and_then(|quota| quota.shared.as_ref())
-            .is_some_and(|shared| {
-                let terms = shared.terms(is_first(consumer.since, stored.start, stored.end));
-                stored.ledger.next_due(terms, now.as_nanos()).is_some()
-            })
-    })
+/// Whether there is something to report, or to be asked for again.
+fn due(stored: &StoredLedger, terms: &Terms, now: Timestamp) -> Option<(Purpose, u64)> {
+    let due = stored.ledger.due(terms, now.as_nanos());
+    due.map(|_| (Purpose::Report, 0))
 }
 
 impl UsagePlan {
-    /// Whose record it is, and the account's plan.
-    pub(super) fn account(&self, account: Account) -> Option<(&Consumer, &Plan)> {
+    /// Whose record it is, the account's plan, and the others.
+    fn books(&self, account: Account) -> Option<Books<'_>> {
         let consumer = self.consumer(match account.holder {
             Holder::Consumer(index) => Caller::Consumer(index),
             Holder::Anonymous => Caller::Anonymous,
         })?;
-        Some((consumer, self.plans.get(usize::from(account.plan))?))
+        Some(Books {
+            plans: &self.plans,
+            plan: self.plans.get(usize::from(account.plan))?,
+            consumer,
+        })
     }
 
     /// The accounts of some consumers, from a place on; and the one of callers without a key at the
@@ -260,8 +316,8 @@ impl UsagePlan {
             holder: Holder::Anonymous,
             plan: consumer.plan,
         });
-        let consumers = (0_u32..).zip(&self.consumers);
-        let consumers = consumers.skip(from as usize).take(most as usize);
+        let consumers = self.consumers.get(from as usize..).unwrap_or_default();
+        let consumers = (from..).zip(consumers).take(most as usize);
         let consumers = consumers.map(|(index, consumer)| Account {
             holder: Holder::Consumer(index),
             plan: consumer.plan,

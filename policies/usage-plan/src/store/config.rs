@@ -24,7 +24,8 @@ pub struct StoreConfig {
     /// How often usage is reported that was admitted without asking; 1s if absent.
     #[deserr(default)]
     pub report_every: Option<Span>,
-    /// For how long a request waits for the store; 200ms if absent.
+    /// For how long an answer of the store is awaited; 200ms if absent. A request waits up to twice as
+    /// long.
     #[deserr(default)]
     pub timeout: Option<Span>,
     /// For how long requests are admitted without asking while nothing can be reported; 5s if

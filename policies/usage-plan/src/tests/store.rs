@@ -97,6 +97,8 @@ enum Mood {
     /// It takes requests, and its answers are lost.
     Mute,
     Refuses,
+    /// Something else lies under every key.
+    Damaged,
 }
 
 /// Some workers of one Envoy, and the store.
@@ -137,6 +139,12 @@ impl Envoy {
                     Mood::Mute => {
                         store.answer(&sent);
                         worker.answer(sent.id, Some(504), &[], b"upstream request timeout");
+                    }
+                    Mood::Damaged => {
+                        store.calls.set(store.calls.get() + 1);
+                        let reply = "!WRONGTYPE Operation against a key";
+                        let body = json!({ "EVALSHA": [reply] }).to_string();
+                        worker.answer(sent.id, Some(200), &[], body.as_bytes());
                     }
                     Mood::Refuses => worker.answer(sent.id, Some(503), &[], b"no"),
                 }
@@ -425,6 +433,79 @@ fn every_worker_notices_that_the_store_answers_again() {
         envoy.tick(&store, Mood::Answers);
     }
     assert!(told(0, "answers again") && told(1, "answers again"));
+}
+
+/// A counter may be damaged, or a server have no limit for a plan.
+#[test]
+fn one_bad_counter_is_no_outage() {
+    let (clock, store) = (clock(), Webdis::default());
+    let config = shared(
+        json!({ "quota": { "limit": 1_000, "period": "year" } }),
+        json!({ "strict": true }),
+    );
+    let envoy = Envoy::start(&clock, 1, &config);
+    for _ in 0..20 {
+        let submitted = envoy.workers[0].submit(acme("/v1/accounts"));
+        envoy.tick(&store, Mood::Damaged);
+        clock.advance(Duration::from_millis(20));
+        envoy.workers[0].abandon(submitted.paused());
+    }
+    let logged = envoy.workers[0].host.logged();
+    let told = |text: &str| logged.iter().any(|(_, line)| line.contains(text));
+    assert!(told("lies under a counter's key"), "{logged:?}");
+    assert!(!told("left alone"), "{logged:?}");
+    // A failed exchange is not repeated for each look of each request.
+    assert!(store.calls.get() <= 10, "{}", store.calls.get());
+}
+
+#[test]
+fn a_spent_quota_stays_spent_in_an_outage() {
+    let (clock, store) = (clock(), Webdis::default());
+    let plan = json!({ "quota": { "limit": 3, "period": "year" } });
+    let envoy = Envoy::start(&clock, 1, &shared(plan, json!({ "strict": true })));
+    for expected in [200, 200, 200, 429] {
+        assert_eq!(call_through(&envoy, 0, &store).status, expected);
+        clock.advance(Duration::from_millis(100));
+    }
+    for _ in 0..20 {
+        clock.advance(Duration::from_secs(3));
+        let (reply, _) = call_in_vain(&envoy, &store, &clock);
+        assert_eq!(
+            (reply.status, reply.kind().as_str()),
+            (429, "quota-exceeded")
+        );
+    }
+}
+
+#[test]
+fn what_was_used_under_another_plan_is_reported_too() {
+    let (clock, store) = (clock(), Webdis::default());
+    let plans = json!({
+        "gold": {
+            "throttle": { "rate": "10/s", "burst": 20 },
+            "quota": { "limit": 100_000_000, "period": "month" },
+        },
+        "silver": { "quota": { "limit": 100_000_000, "period": "day" } },
+    });
+    let on = |plan: &str| {
+        let mut config = shared(json!({}), json!({}));
+        config["usage_plan"]["plans"] = plans.clone();
+        config["usage_plan"]["consumers"][0]["plan"] = plan.into();
+        config
+    };
+    let envoy = Envoy::start(&clock, 1, &on("gold"));
+    for _ in 0..5 {
+        assert_eq!(call_through(&envoy, 0, &store).status, 200);
+    }
+    let host = envoy.workers.into_iter().next().unwrap().host;
+    let envoy = Envoy {
+        workers: vec![Plugin::on(host, &on("silver")).unwrap()],
+    };
+    for _ in 0..100 {
+        clock.advance(Duration::from_millis(500));
+        envoy.tick(&store, Mood::Answers);
+    }
+    assert_eq!(store.total(), 5);
 }
 
 /// Webdis may hand the answer to a call that has stopped waiting to another one.

@@ -48,23 +48,6 @@ async fn without_a_log_running_envoys_bring_back_what_they_have_used() {
 }
 
 #[tokio::test]
-async fn a_quota_may_be_given_anew_by_hand() {
-    let redis = Redis::start().await;
-    let mut connection = redis.connect().await;
-    directly(&mut connection, &[exchange("acme", 1, 90, 10, 100)]).await;
-    redis
-        .command(&["HSET", counter("acme").as_str(), "total", "0"])
-        .await;
-    for (exchange, expected) in [
-        (exchange("acme", 2, 95, 50, 100), outcome(2, 145, 45)),
-        // What it had wished for is given back: never below nothing.
-        (exchange("acme", 3, 96, 0, 100), outcome(3, 96, 0)),
-    ] {
-        assert_eq!(directly(&mut connection, &[exchange]).await, [expected]);
-    }
-}
-
-#[tokio::test]
 async fn the_access_control_in_the_documentation_suffices_and_holds() {
     let redis = Redis::start().await;
     let rules = "ACL SETUSER tollgate on >secret ~tollgate:* -@all +evalsha +eval +hmget +hset \

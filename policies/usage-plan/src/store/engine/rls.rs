@@ -33,6 +33,10 @@ pub(in crate::store) struct Rls {
 /// fit are granted.
 const MOST_UNITS: u64 = 50;
 
+/// How long to wait until a server that would count wrongly is probed again: its configuration may
+/// have been mended.
+const LOOK_AGAIN: Duration = Duration::from_secs(30);
+
 /// How long to wait until a probe that failed is made again.
 const PROBE_AGAIN: Duration = Duration::from_secs(5);
 
@@ -102,9 +106,12 @@ impl Rls {
             .collect();
         let mut statuses = self.service.decode(purpose, &batch, message).into_iter();
         let result = |exchange: &&Exchange| {
-            let own = statuses.by_ref().take(self.weight(exchange));
-            let own = own.collect::<Result<Vec<Status>, StoreError>>()?;
-            Ok(self.reply(exchange, &own))
+            // All of its own are taken, also behind an error: the next ones are another's.
+            let own: Vec<_> = statuses.by_ref().take(self.weight(exchange)).collect();
+            let own = own
+                .into_iter()
+                .collect::<Result<Vec<Status>, StoreError>>()?;
+            self.reply(exchange, &own)
         };
         exchanges.iter().map(result).collect()
     }
@@ -121,14 +128,11 @@ impl Rls {
             Profile::Limitador if used > 0 => (used, 0),
             Profile::Limitador => {
                 let left = request.limit.saturating_sub(exchange.used);
-                (
-                    0,
-                    if wanted <= left {
-                        wanted
-                    } else {
-                        wanted.min(1)
-                    },
-                )
+                // What it has granted it does not take back, so not much is asked for ahead.
+                match wanted <= left {
+                    true => (0, wanted.min(MOST_UNITS)),
+                    false => (0, wanted.min(1)),
+                }
             }
         }
     }
@@ -161,8 +165,17 @@ impl Rls {
         }
     }
 
-    fn reply(&self, exchange: &Exchange, statuses: &[Status]) -> Reply {
+    fn reply(&self, exchange: &Exchange, statuses: &[Status]) -> Result<Reply, StoreError> {
         let request = &exchange.request;
+        let mut limits = statuses
+            .iter()
+            .filter_map(|status| status.limit.map(u64::from));
+        if let Some(theirs) = limits.find(|theirs| *theirs != request.limit) {
+            return Err(StoreError::LimitDiffers {
+                ours: request.limit,
+                theirs,
+            });
+        }
         let (used, wanted) = self.hits(exchange);
         let fit = |statuses: &[Status]| {
             let fit = statuses.iter().filter(|status| !status.over).count();
@@ -183,12 +196,12 @@ impl Rls {
             .iter()
             .map(|status| total(request.limit, *status))
             .fold(exchange.used, u64::max);
-        Reply {
+        Ok(Reply {
             seq: request.seq,
             previous: request.seq,
             upto,
             total: total.max(upto),
-        }
+        })
     }
 }
 
@@ -259,8 +272,8 @@ pub(in crate::store) enum Probe {
     Again(Timestamp),
     /// It does.
     Good,
-    /// It does not: why.
-    Bad(String),
+    /// It does not: why, and when that is looked at anew.
+    Bad(String, Timestamp),
 }
 
 impl Rls {
@@ -274,7 +287,12 @@ impl Rls {
         let is_due = match probe {
             Probe::Due => true,
             Probe::Again(at) => *at <= now || *at > now.saturating_add(PROBE_AGAIN),
-            Probe::Bad(why) => return Some(why.clone()),
+            Probe::Bad(why, again) => {
+                if now < *again && *again <= now.saturating_add(LOOK_AGAIN) {
+                    return Some(why.clone());
+                }
+                true
+            }
             Probe::UnderWay(..) | Probe::Good => false,
         };
         if is_due && let Some((plan, quota)) = &self.probed {
@@ -324,9 +342,122 @@ impl Rls {
             ProbeStep::Done(Verdict::Good) => Probe::Good,
             ProbeStep::Done(Verdict::TryLater) => again,
             ProbeStep::Done(Verdict::Failed(error)) if error.is_transient() => again,
-            ProbeStep::Done(verdict) => Probe::Bad(verdict.to_string()),
+            ProbeStep::Done(verdict) => {
+                Probe::Bad(verdict.to_string(), now.saturating_add(LOOK_AGAIN))
+            }
         };
         *probe = next;
         true
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(
+        clippy::arithmetic_side_effects,
+        reason = "a test that overflows fails, as it should"
+    )]
+
+    use prost::Message as _;
+    use tollgate_core::headers::Headers;
+    use tollgate_quota_ledger::Request;
+    use tollgate_quota_store::rls::proto;
+    #[cfg(all(target_arch = "wasm32", target_os = "unknown"))]
+    use wasm_bindgen_test::wasm_bindgen_test as test;
+
+    use super::*;
+
+    const LIMIT: u32 = 100;
+
+    fn rls() -> Rls {
+        let profile = Profile::EnvoyRatelimit;
+        Rls {
+            cluster: "ratelimit".into(),
+            authority: "ratelimit".into(),
+            profile,
+            service: RateLimitService::new(profile, "tollgate"),
+            probed: None,
+        }
+    }
+
+    fn exchange(consumer: &str, want: u64) -> Exchange {
+        Exchange {
+            counter: Counter {
+                plan: "gold".into(),
+                quota: "month".into(),
+                consumer: ConsumerTag::new("test", consumer),
+                start: 1_793_491_200,
+                end: 1_796_083_200,
+            },
+            request: Request {
+                seq: 1,
+                consumed: 0,
+                want,
+                limit: LIMIT.into(),
+            },
+            booked: 0,
+            used: 0,
+        }
+    }
+
+    /// The status of a limit of which so much remains; `None` is no limit.
+    fn status(limit: Option<u32>, remaining: u32) -> proto::DescriptorStatus {
+        proto::DescriptorStatus {
+            code: proto::Code::Ok.into(),
+            current_limit: limit.map(|requests_per_unit| proto::RateLimit {
+                requests_per_unit,
+                unit: 5,
+            }),
+            limit_remaining: remaining,
+            duration_until_reset: None,
+        }
+    }
+
+    fn decode(
+        exchanges: &[Exchange],
+        statuses: Vec<proto::DescriptorStatus>,
+    ) -> Vec<Result<Reply, StoreError>> {
+        let message = proto::RateLimitResponse {
+            overall_code: proto::Code::Ok.into(),
+            statuses,
+            response_headers_to_add: Vec::new(),
+        };
+        let message = message.encode_to_vec();
+        let mut body = vec![0];
+        body.extend(u32::try_from(message.len()).unwrap().to_be_bytes());
+        body.extend(message);
+        let response = CalloutResponse {
+            headers: &Headers::from_pairs([(":status", "200"), ("grpc-status", "0")]),
+            body: &body,
+            trailers: &Headers::default(),
+        };
+        rls().decode(exchanges.iter(), &response)
+    }
+
+    #[test]
+    fn what_fails_for_one_consumer_leaves_the_others_their_own_answers() {
+        let exchanges = [
+            exchange("unknown", 3),
+            exchange("acme", 1),
+            exchange("bolt", 1),
+        ];
+        let mut statuses = vec![status(None, 0); 3];
+        statuses.extend([status(Some(LIMIT), 40), status(Some(LIMIT), 7)]);
+        let results = decode(&exchanges, statuses);
+        assert_eq!(results[0], Err(StoreError::NoLimit));
+        let totals = results[1..]
+            .iter()
+            .map(|reply| reply.clone().unwrap().total);
+        assert_eq!(totals.collect::<Vec<_>>(), [60, 93]);
+    }
+
+    #[test]
+    fn a_server_with_another_limit_is_not_believed() {
+        let results = decode(&[exchange("acme", 1)], vec![status(Some(2 * LIMIT), 199)]);
+        let expected = StoreError::LimitDiffers {
+            ours: LIMIT.into(),
+            theirs: (2 * LIMIT).into(),
+        };
+        assert_eq!(results, [Err(expected)]);
     }
 }
