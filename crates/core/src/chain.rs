@@ -566,7 +566,7 @@ impl<P: Policies> Chain<P> {
             .record(x.host, &self.apis, x.api, &x.facts, decision);
         self.tell_limits(&mut x);
         if *x.path != *raw_path {
-            x.edits.set(":path", x.path);
+            x.edits.set(":path", x.path.into_owned());
         }
         let refused = verdict.is_err();
         let client = match refused || self.policies.response_use(&streams) > ResponseUse::None {

@@ -1,13 +1,12 @@
 //! Refusals: one type from which every answer of the gateway is rendered (RFC 9457).
 
-use std::borrow::Cow;
-
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use serde::Serializer;
 use serde_json::{Value, json};
 
 use crate::headers::{HeaderName, Headers};
 use crate::policy::ResponseHeaders;
+use crate::text::Text;
 
 /// A named sort of refusal. The name is stable: metrics, access logs and clients' programs use it.
 #[derive(Debug, PartialEq, Eq)]
@@ -71,14 +70,14 @@ pub struct Problem {
     status: Option<u16>,
     /// The gRPC status code where it is not the one that the status stands for.
     grpc_status: Option<i32>,
-    detail: Cow<'static, str>,
+    detail: Text,
     extensions: Vec<(&'static str, Value)>,
-    headers: Vec<(HeaderName, String)>,
+    headers: Vec<(HeaderName, Text)>,
 }
 
 impl Problem {
     /// A refusal with an explanation for the client: it must not tell internals or secrets.
-    pub fn new(kind: &'static Kind, detail: impl Into<Cow<'static, str>>) -> Self {
+    pub fn new(kind: &'static Kind, detail: impl Into<Text>) -> Self {
         Problem {
             kind,
             status: None,
@@ -98,7 +97,7 @@ impl Problem {
 
     /// Adds a header to the answer.
     #[must_use]
-    pub fn with_header(mut self, name: impl Into<HeaderName>, value: impl Into<String>) -> Self {
+    pub fn with_header(mut self, name: impl Into<HeaderName>, value: impl Into<Text>) -> Self {
         self.headers.push((name.into(), value.into()));
         self
     }
@@ -144,7 +143,7 @@ impl Problem {
     }
 
     /// The headers of the answer.
-    pub fn headers(&self) -> &[(HeaderName, String)] {
+    pub fn headers(&self) -> &[(HeaderName, Text)] {
         &self.headers
     }
 
@@ -186,7 +185,7 @@ impl Problem {
             ("type", json!(uri)),
             ("title", json!(title)),
             ("status", json!(self.status())),
-            ("detail", json!(self.detail)),
+            ("detail", json!(self.detail())),
         ];
         members.extend(
             context
@@ -233,7 +232,7 @@ pub struct LocalReply {
     /// The HTTP status; on a gRPC call the host sends 200 instead.
     pub status: u16,
     /// The headers, content type included.
-    pub headers: Vec<(HeaderName, String)>,
+    pub headers: Vec<(HeaderName, Text)>,
     /// The body; on a gRPC call its `grpc-message`.
     pub body: Vec<u8>,
     /// The gRPC status code if the request is a gRPC call.
@@ -244,18 +243,18 @@ pub struct LocalReply {
 
 impl LocalReply {
     /// Adds to a header that is a list.
-    pub fn add(&mut self, name: &'static str, member: &str) {
+    pub fn add(&mut self, name: &'static str, member: &'static str) {
         match self.headers.iter_mut().find(|(known, _)| known == name) {
             Some((_, value)) => {
                 value.push_str(", ");
                 value.push_str(member);
             }
-            None => self.headers.push((name.into(), member.to_owned())),
+            None => self.headers.push((name.into(), member.into())),
         }
     }
 
     /// Sets a header, in place of one of that name.
-    pub fn set(&mut self, name: &'static str, value: impl Into<String>) {
+    pub fn set(&mut self, name: &'static str, value: impl Into<Text>) {
         self.headers.retain(|(known, _)| known != name);
         self.headers.push((name.into(), value.into()));
     }

@@ -465,6 +465,15 @@ fn match_form(forwarded: &str) -> String {
     }
 }
 
+/// Whether a segment of a path, read literally, is this one in match form.
+pub(crate) fn is_match_segment(segment: &str, literal: &str, letter_case: LetterCase) -> bool {
+    // What has nothing to be decoded or escaped is its own match form.
+    match segment.bytes().all(is_segment_char) {
+        true => letter_case.same(segment, literal),
+        false => match_segment(segment).is_ok_and(|segment| letter_case.same(&segment, literal)),
+    }
+}
+
 /// A segment of a path in match form, for a template to compare with. Dot segments are the caller's
 /// business.
 pub(crate) fn match_segment(segment: &str) -> Result<String, AmbiguousRequest> {

@@ -8,7 +8,7 @@ use std::time::Duration;
 use proxy_wasm::traits::{Context, HttpContext, RootContext};
 use proxy_wasm::types::{Action, ContextType};
 use tollgate_core::chain::{Chain, Judged, Kept, Outcome, Policies, Responded, Verdict, Waiting};
-use tollgate_core::headers::{HeaderName, Headers, RequestEdit, RequestEdits, to_wire};
+use tollgate_core::headers::{Headers, RequestEdit, RequestEdits, to_wire};
 use tollgate_core::host::{CalloutId, CalloutResponse, Host, MOST_CALLOUT_BODY};
 use tollgate_core::policy::{
     Callbacks, ResponseHeader, ResponseHeaders, ResponseSource, ResponseUse,
@@ -415,7 +415,7 @@ fn is_failed_call() -> bool {
 /// Changes the request's headers.
 fn change(edits: &RequestEdits) -> Result<(), Failure> {
     edits.iter().try_for_each(|edit| match edit {
-        RequestEdit::Set(name, value) => abi::set_header(MapKind::Request, name, value),
+        RequestEdit::Set(name, value) => abi::set_header(MapKind::Request, name, value.as_bytes()),
         RequestEdit::Remove(name) => abi::remove_header(MapKind::Request, name),
     })
 }
@@ -525,17 +525,7 @@ impl<P: Policies> Stream<P> {
     }
 
     fn answer(&self, reply: &LocalReply) -> Action {
-        let pairs: Vec<(&HeaderName, &String)> = reply
-            .headers
-            .iter()
-            .map(|(name, value)| (name, value))
-            .collect();
-        let headers = to_wire(
-            &pairs
-                .iter()
-                .map(|(name, value)| (name.as_bytes(), value.as_bytes()))
-                .collect::<Vec<_>>(),
-        );
+        let headers = to_wire(&reply.headers);
         let sent = abi::send_local_response(
             reply.status,
             &reply.details,

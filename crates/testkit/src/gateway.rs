@@ -183,10 +183,10 @@ fn concluded<P: Policies>(request: Request, judged: Judged<P::Streams>) -> (Repl
     let mut changed = request.headers;
     for edit in edits.iter() {
         match edit {
-            RequestEdit::Remove(name) => changed.retain(|(found, _)| found != name),
+            RequestEdit::Remove(name) => changed.retain(|(found, _)| *name != **found),
             RequestEdit::Set(name, value) => {
-                changed.retain(|(found, _)| found != name);
-                changed.push((name.to_string(), value.clone()));
+                changed.retain(|(found, _)| *name != **found);
+                changed.push((name.to_string(), value.as_bytes().to_vec()));
             }
         }
     }
@@ -197,7 +197,7 @@ fn concluded<P: Policies>(request: Request, judged: Judged<P::Streams>) -> (Repl
             headers: kept
                 .response
                 .iter()
-                .map(|header| (header.name.to_string(), header.value.clone()))
+                .map(|header| (header.name.to_string(), header.value.to_string()))
                 .collect(),
             body: Vec::new(),
             details: String::new(),
@@ -209,7 +209,7 @@ fn concluded<P: Policies>(request: Request, judged: Judged<P::Streams>) -> (Repl
             headers: reply
                 .headers
                 .into_iter()
-                .map(|(name, value)| (name.into_owned(), value))
+                .map(|(name, value)| (name.to_string(), value.to_string()))
                 .collect(),
             body: reply.body,
             details: reply.details,

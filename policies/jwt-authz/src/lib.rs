@@ -273,7 +273,7 @@ impl JwtAuthz {
     fn forward<H>(&self, stream: &mut Stream, x: &mut Exchange<'_, H>) {
         if let Some(verified) = &stream.verified {
             for (name, value) in &verified.headers {
-                x.edits.set(name.clone(), value.as_slice());
+                x.edits.set(name.clone(), value.clone());
             }
         }
         if let (Some(name), Some(payload)) = (&self.payload_header, stream.payload.take()) {
