@@ -12,36 +12,38 @@ static ALLOCATOR: Counting = Counting;
 const BUDGET: &[(&str, u64, &str)] = &[
     (
         "full",
-        28,
-        "add_header_map_value 3, get_current_time_nanoseconds 3, get_header_map_pairs 2, \
-         get_property 2, get_shared_data 2, increment_metric 4, remove_header_map_value 2, \
-         replace_header_map_value 8, set_property 5, set_shared_data 2",
-    ),
-    (
-        "full-40-headers",
-        28,
-        "add_header_map_value 3, get_current_time_nanoseconds 3, get_header_map_pairs 2, \
-         get_property 2, get_shared_data 2, increment_metric 4, remove_header_map_value 2, \
-         replace_header_map_value 8, set_property 5, set_shared_data 2",
-    ),
-    (
-        "full-new-token",
-        73,
-        "add_header_map_value 3, call_foreign_function 1, get_current_time_nanoseconds 3, \
-         get_header_map_pairs 2, get_property 2, get_shared_data 2, increment_metric 4, \
+        26,
+        "add_header_map_value 3, get_current_time_nanoseconds 2, get_header_map_pairs 1, \
+         get_header_map_value 4, get_property 1, get_shared_data 2, increment_metric 4, \
          remove_header_map_value 2, replace_header_map_value 8, set_property 5, \
          set_shared_data 2",
     ),
     (
+        "full-40-headers",
+        26,
+        "add_header_map_value 3, get_current_time_nanoseconds 2, get_header_map_pairs 1, \
+         get_header_map_value 4, get_property 1, get_shared_data 2, increment_metric 4, \
+         remove_header_map_value 2, replace_header_map_value 8, set_property 5, \
+         set_shared_data 2",
+    ),
+    (
+        "full-new-token",
+        71,
+        "add_header_map_value 3, call_foreign_function 1, get_current_time_nanoseconds 2, \
+         get_header_map_pairs 1, get_header_map_value 4, get_property 1, get_shared_data 2, \
+         increment_metric 4, remove_header_map_value 2, replace_header_map_value 8, \
+         set_property 5, set_shared_data 2",
+    ),
+    (
         "full-401",
-        38,
+        36,
         "get_current_time_nanoseconds 1, get_header_map_pairs 1, get_property 1, \
          get_shared_data 1, increment_metric 2, replace_header_map_value 2, \
          send_local_response 1, set_property 3, set_shared_data 1",
     ),
     (
         "full-429",
-        41,
+        39,
         "get_current_time_nanoseconds 2, get_header_map_pairs 1, get_property 1, \
          get_shared_data 1, increment_metric 2, remove_header_map_value 2, \
          replace_header_map_value 2, send_local_response 1, set_property 3",
@@ -80,9 +82,9 @@ const BUDGET: &[(&str, u64, &str)] = &[
     ),
     (
         "sunset",
-        10,
-        "add_header_map_value 1, get_current_time_nanoseconds 2, get_header_map_pairs 2, \
-         get_property 1, increment_metric 2, replace_header_map_value 2, set_property 3",
+        7,
+        "add_header_map_value 1, get_current_time_nanoseconds 1, get_header_map_pairs 1, \
+         get_header_map_value 3, increment_metric 2, replace_header_map_value 2, set_property 3",
     ),
     (
         "keys-only",

@@ -62,6 +62,13 @@ pub static GATEWAY_FAULT: Kind = Kind {
     registered: None,
 };
 
+impl Kind {
+    /// What operators see of a refusal as Envoy's `%RESPONSE_CODE_DETAILS%`.
+    pub fn details(&self) -> String {
+        ["tollgate{", self.name, "}"].concat()
+    }
+}
+
 /// One refusal: its kind, and what is particular to this occurrence.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Problem {
@@ -171,7 +178,7 @@ impl Problem {
             headers,
             body,
             grpc_status,
-            details: format!("tollgate{{{}}}", self.kind.name),
+            details: self.kind.details(),
         }
     }
 
@@ -268,7 +275,7 @@ fn instance(request_id: &str) -> String {
         .remove(b'_')
         .remove(b'~');
     if is_uuid(request_id) {
-        format!("urn:uuid:{request_id}")
+        ["urn:uuid:", request_id].concat()
     } else {
         format!(
             "urn:x-request-id:{}",

@@ -74,15 +74,36 @@ impl ResponseHeaders {
 const TYPICAL_HEADERS: usize = 8;
 
 /// Which responses a policy has to see, of those to one request.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum ResponseUse {
     /// None: their headers are not read.
     #[default]
     None,
-    /// Those with a status of 400 or more.
+    /// Those with a status of 400 or more, and calls by gRPC that have failed.
     Errors,
-    /// All.
-    All,
+    /// Those that have one of these headers.
+    With(&'static [&'static str]),
+}
+
+impl ResponseUse {
+    /// Whether this response is one of them.
+    pub fn includes(self, response: &impl Glimpse) -> bool {
+        match self {
+            ResponseUse::None => false,
+            ResponseUse::Errors => response.is_error(),
+            ResponseUse::With(names) => names.iter().any(|name| response.has(name)),
+        }
+    }
+}
+
+/// A response of which no more is read than is asked for.
+pub trait Glimpse {
+    /// Whether it has a status of 400 or more, or says in its headers that a call by gRPC has
+    /// failed.
+    fn is_error(&self) -> bool;
+
+    /// Whether it has this header.
+    fn has(&self, name: &str) -> bool;
 }
 
 /// Who has made a response.

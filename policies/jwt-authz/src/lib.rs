@@ -85,7 +85,6 @@ impl Policy for JwtAuthz {
     const SECTION: &'static str = "jwt_authz";
     const CALLBACKS: Callbacks = Callbacks::REQUEST_HEADERS
         .union(Callbacks::REQUEST_TRAILERS)
-        .union(Callbacks::LOG)
         .union(Callbacks::CALLOUTS);
     const CREDENTIAL: Option<Credential> = Some(Credential::Jwt);
     type Section = JwtAuthzConfig;

@@ -180,7 +180,7 @@ impl ProblemDetails {
             headers: self.headers(problem, common),
             body: Vec::new(),
             grpc_status: None,
-            details: format!("tollgate{{{}}}", problem.kind().name),
+            details: problem.kind().details(),
         };
         let web = context.content_type.and_then(WebFormat::of);
         if context.grpc {

@@ -124,7 +124,8 @@ impl Policy for Sunset {
 
     fn response_use(&self, stream: &Stream) -> ResponseUse {
         match stream.life {
-            Some(_) => ResponseUse::All,
+            // What is ours was prepared with the request.
+            Some(_) => ResponseUse::With(&FIELDS),
             None => ResponseUse::None,
         }
     }
@@ -134,9 +135,8 @@ impl Policy for Sunset {
         let Some(life) = self.life(stream) else {
             return;
         };
-        // What is ours was prepared with the request.
         let has_own = |name: &&str| r.headers.get(name).is_some();
-        if !["deprecation", "sunset", "link"].iter().any(has_own) {
+        if !FIELDS.iter().any(has_own) {
             return;
         }
         let values = |name: &str| -> Vec<&[u8]> { r.headers.get_all(name).collect() };
@@ -155,6 +155,9 @@ impl Policy for Sunset {
         }
     }
 }
+
+/// The fields that an upstream may have set too.
+const FIELDS: [&str; 3] = ["deprecation", "sunset", "link"];
 
 /// Refuses grace for consumers that the document does not have, where it has any.
 fn check_grace(section: &[VersionConfig], cx: &mut Compile<'_>) {

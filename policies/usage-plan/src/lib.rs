@@ -122,7 +122,6 @@ impl Policy for UsagePlan {
     const CALLBACKS: Callbacks = Callbacks::REQUEST_HEADERS
         .union(Callbacks::REQUEST_TRAILERS)
         .union(Callbacks::RESPONSE_HEADERS)
-        .union(Callbacks::LOG)
         .union(Callbacks::CALLOUTS);
     const CREDENTIAL: Option<Credential> = Some(Credential::ApiKey);
     type Section = UsagePlanConfig;
