@@ -36,14 +36,14 @@ const BUDGET: &[(&str, u64, &str)] = &[
     ),
     (
         "full-401",
-        36,
+        33,
         "get_current_time_nanoseconds 1, get_header_map_pairs 1, get_property 1, \
          get_shared_data 1, increment_metric 2, replace_header_map_value 2, \
          send_local_response 1, set_property 3, set_shared_data 1",
     ),
     (
         "full-429",
-        39,
+        37,
         "get_current_time_nanoseconds 2, get_header_map_pairs 1, get_property 1, \
          get_shared_data 1, increment_metric 2, remove_header_map_value 2, \
          replace_header_map_value 2, send_local_response 1, set_property 3",

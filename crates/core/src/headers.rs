@@ -80,9 +80,15 @@ impl Headers {
         &'a self,
         name: &'n str,
     ) -> impl Iterator<Item = &'a [u8]> + use<'a, 'n> {
-        self.iter()
-            .filter(move |(found, _)| *found == name.as_bytes())
-            .map(|(_, value)| value)
+        // Most names are of another length, which is told without looking at them.
+        let length = u32::try_from(name.len()).unwrap_or(u32::MAX);
+        self.entries
+            .iter()
+            .filter(move |entry| {
+                entry.name_end.wrapping_sub(entry.name_start) == length
+                    && self.slice(entry.name_start, entry.name_end) == name.as_bytes()
+            })
+            .map(|entry| self.slice(entry.value_start, entry.value_end))
     }
 
     /// The first value of a header if it is UTF-8.

@@ -216,17 +216,17 @@ impl ProblemDetails {
     fn headers(&self, problem: &Problem, common: &ResponseHeaders) -> Vec<(HeaderName, Text)> {
         let set = self.settings.headers(problem.kind());
         let is_set = |name: &str| set.iter().any(|(own, _)| own == name);
-        let mut headers: Vec<(HeaderName, Text)> = problem
-            .headers()
-            .iter()
-            .filter(|(name, _)| !is_set(name))
-            .cloned()
-            .collect();
+        let own = problem.headers().iter().filter(|(name, _)| !is_set(name));
+        let mut headers: Vec<(HeaderName, Text)> = Vec::with_capacity(TYPICAL_HEADERS);
+        headers.extend(own.cloned());
         headers.extend_from_slice(set);
         common.append_to(&mut headers);
         headers
     }
 }
+
+/// As many as a problem has with those of all policies.
+const TYPICAL_HEADERS: usize = 16;
 
 /// The gRPC status code of an error that a call got in the headers, in place of messages and
 /// trailers (gRPC over HTTP2, "Trailers-Only").
