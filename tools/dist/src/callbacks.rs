@@ -159,7 +159,7 @@ mod tests {
     fn an_unknown_name_is_an_error_that_lists_the_known_ones() {
         let error = rejected(b"proxy_on_log,proxy_on_requests");
         assert!(
-            error.contains(r#"lists "proxy_on_requests", expected one of proxy_on_down"#),
+            error.contains(r#"lists "proxy_on_requests", expected one of proxy_on_done"#),
             "{error}"
         );
     }
