@@ -17,8 +17,6 @@ unsafe extern "C" {
     fn proxy_on_configure(context: u32, size: usize) -> bool;
     fn proxy_on_request_headers(context: u32, count: usize, end: bool) -> u32;
     fn proxy_on_response_headers(context: u32, count: usize, end: bool) -> u32;
-    fn proxy_on_done(context: u32) -> bool;
-    fn proxy_on_log(context: u32);
     fn proxy_on_delete(context: u32);
 }
 
@@ -120,10 +118,6 @@ impl Plugin {
         }
         // SAFETY: as above.
         unsafe {
-            proxy_on_done(context);
-            if self.callbacks.contains(Callbacks::LOG) {
-                proxy_on_log(context);
-            }
             proxy_on_delete(context);
         }
         match status.or_else(host::local_status) {

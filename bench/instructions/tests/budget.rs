@@ -12,43 +12,45 @@ static ALLOCATOR: Counting = Counting;
 const BUDGET: &[(&str, u64, &str)] = &[
     (
         "full",
-        58,
-        "add_header_map_value 3, get_current_time_nanoseconds 3, get_header_map_pairs 2, \
-         get_property 2, get_shared_data 2, increment_metric 4, remove_header_map_value 2, \
-         replace_header_map_value 8, set_property 5, set_shared_data 2",
-    ),
-    (
-        "full-40-headers",
-        58,
-        "add_header_map_value 3, get_current_time_nanoseconds 3, get_header_map_pairs 2, \
-         get_property 2, get_shared_data 2, increment_metric 4, remove_header_map_value 2, \
-         replace_header_map_value 8, set_property 5, set_shared_data 2",
-    ),
-    (
-        "full-new-token",
-        103,
-        "add_header_map_value 3, call_foreign_function 1, get_current_time_nanoseconds 3, \
-         get_header_map_pairs 2, get_property 2, get_shared_data 2, increment_metric 4, \
+        26,
+        "add_header_map_value 3, get_current_time_nanoseconds 2, get_header_map_pairs 1, \
+         get_header_map_value 4, get_property 1, get_shared_data 2, increment_metric 4, \
          remove_header_map_value 2, replace_header_map_value 8, set_property 5, \
          set_shared_data 2",
     ),
     (
+        "full-40-headers",
+        26,
+        "add_header_map_value 3, get_current_time_nanoseconds 2, get_header_map_pairs 1, \
+         get_header_map_value 4, get_property 1, get_shared_data 2, increment_metric 4, \
+         remove_header_map_value 2, replace_header_map_value 8, set_property 5, \
+         set_shared_data 2",
+    ),
+    (
+        "full-new-token",
+        71,
+        "add_header_map_value 3, call_foreign_function 1, get_current_time_nanoseconds 2, \
+         get_header_map_pairs 1, get_header_map_value 4, get_property 1, get_shared_data 2, \
+         increment_metric 4, remove_header_map_value 2, replace_header_map_value 8, \
+         set_property 5, set_shared_data 2",
+    ),
+    (
         "full-401",
-        79,
+        33,
         "get_current_time_nanoseconds 1, get_header_map_pairs 1, get_property 1, \
          get_shared_data 1, increment_metric 2, replace_header_map_value 2, \
          send_local_response 1, set_property 3, set_shared_data 1",
     ),
     (
         "full-429",
-        60,
+        37,
         "get_current_time_nanoseconds 2, get_header_map_pairs 1, get_property 1, \
          get_shared_data 1, increment_metric 2, remove_header_map_value 2, \
          replace_header_map_value 2, send_local_response 1, set_property 3",
     ),
     (
         "request-id",
-        14,
+        9,
         "get_current_time_nanoseconds 1, get_header_map_pairs 1, increment_metric 1, \
          replace_header_map_value 3, set_property 1",
     ),
@@ -67,26 +69,26 @@ const BUDGET: &[(&str, u64, &str)] = &[
     ),
     (
         "jwt-authz",
-        11,
+        5,
         "get_current_time_nanoseconds 1, get_header_map_pairs 1, increment_metric 1, \
          remove_header_map_value 1, replace_header_map_value 1, set_property 2",
     ),
     (
         "usage-plan",
-        18,
+        14,
         "add_header_map_value 2, get_current_time_nanoseconds 2, get_header_map_pairs 1, \
          get_shared_data 1, increment_metric 2, remove_header_map_value 1, \
          replace_header_map_value 2, set_property 4, set_shared_data 1",
     ),
     (
         "sunset",
-        23,
-        "add_header_map_value 1, get_current_time_nanoseconds 2, get_header_map_pairs 2, \
-         get_property 1, increment_metric 2, replace_header_map_value 2, set_property 3",
+        7,
+        "add_header_map_value 1, get_current_time_nanoseconds 1, get_header_map_pairs 1, \
+         get_header_map_value 3, increment_metric 2, replace_header_map_value 2, set_property 3",
     ),
     (
         "keys-only",
-        9,
+        5,
         "get_current_time_nanoseconds 1, get_header_map_pairs 1, increment_metric 2, \
          remove_header_map_value 1, replace_header_map_value 2, set_property 3",
     ),

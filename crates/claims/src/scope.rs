@@ -12,11 +12,10 @@ use tollgate_core::deserr_from_str;
 /// they were not there.
 pub const MAX_SCOPES: usize = 256;
 
-/// The scopes that a token has.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Scopes {
-    /// Sorted, each once.
-    tokens: Vec<Box<str>>,
+/// The scopes that a token has: a view of its claims, for it is asked about one or two of them.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Scopes<'a> {
+    claims: [Option<&'a Value>; 2],
 }
 
 /// The scopes of a token: those of its claims `scope` (RFC 8693 section 4.2, RFC 9068 section
@@ -24,30 +23,16 @@ pub struct Scopes {
 /// a list of texts with one scope each.
 ///
 /// What can't be a scope is left out: a text in a list that has a space in it grants nothing.
-pub fn scopes(claims: &Map<String, Value>) -> Scopes {
-    let mut tokens: Vec<Box<str>> = ["scope", "scp"]
-        .into_iter()
-        .filter_map(|name| claims.get(name))
-        .flat_map(|claim| {
-            let text = claim.as_str().unwrap_or_default().split(' ');
-            let list = claim.as_array().map(Vec::as_slice).unwrap_or_default();
-            text.chain(list.iter().filter_map(Value::as_str))
-        })
-        .filter(|token| is_scope_token(token))
-        .take(MAX_SCOPES)
-        .map(Box::from)
-        .collect();
-    tokens.sort_unstable();
-    tokens.dedup();
-    Scopes { tokens }
+pub fn scopes(claims: &Map<String, Value>) -> Scopes<'_> {
+    Scopes {
+        claims: ["scope", "scp"].map(|name| claims.get(name)),
+    }
 }
 
-impl Scopes {
+impl<'c> Scopes<'c> {
     /// Whether the token has this scope, compared byte by byte.
     pub fn contains(&self, scope: &str) -> bool {
-        self.tokens
-            .binary_search_by(|token| (**token).cmp(scope))
-            .is_ok()
+        self.iter().any(|token| token == scope)
     }
 
     /// Whether the token has all of these scopes; true if there are none.
@@ -60,9 +45,18 @@ impl Scopes {
         scopes.into_iter().any(|scope| self.contains(scope))
     }
 
-    /// The scopes in the order of their bytes, each once.
-    pub fn iter(&self) -> impl Iterator<Item = &str> {
-        self.tokens.iter().map(|token| &**token)
+    /// The scopes in the order of the claims, repeated where they are.
+    pub fn iter(&self) -> impl Iterator<Item = &'c str> {
+        self.claims
+            .into_iter()
+            .flatten()
+            .flat_map(|claim| {
+                let text = claim.as_str().unwrap_or_default().split(' ');
+                let list = claim.as_array().map(Vec::as_slice).unwrap_or_default();
+                text.chain(list.iter().filter_map(Value::as_str))
+            })
+            .filter(|token| is_scope_token(token))
+            .take(MAX_SCOPES)
     }
 }
 
@@ -130,7 +124,7 @@ enum Quantifier {
 
 impl ScopeRule {
     /// Whether a token with these scopes has what the rule asks for.
-    pub fn is_satisfied(&self, scopes: &Scopes) -> bool {
+    pub fn is_satisfied(&self, scopes: &Scopes<'_>) -> bool {
         let wanted = self.tokens.iter().map(ScopeToken::as_str);
         match self.quantifier {
             Quantifier::All => scopes.contains_all(wanted),
@@ -227,14 +221,14 @@ mod tests {
     fn scopes_are_read_from_both_claims_in_both_forms() {
         for (found, expected) in [
             (json!({}), &[][..]),
-            (json!({ "scope": "b a" }), &["a", "b"]),
+            (json!({ "scope": "b a" }), &["b", "a"]),
             (json!({ "scope": " a  b " }), &["a", "b"]),
             (json!({ "scope": ["a", "b"] }), &["a", "b"]),
             (json!({ "scp": "a b" }), &["a", "b"]),
             (json!({ "scp": ["a", "b"] }), &["a", "b"]),
             (
                 json!({ "scope": "a b", "scp": ["b", "c"] }),
-                &["a", "b", "c"],
+                &["a", "b", "b", "c"],
             ),
             (json!({ "scope": "a\tb c" }), &["c"]),
             (json!({ "scope": "a\"b c\\ é a\u{a0}b d" }), &["d"]),
@@ -245,17 +239,19 @@ mod tests {
             (json!({ "scopes": "a", "SCOPE": "b" }), &[]),
             (
                 json!({ "scope": "https://bank.example/read accounts:read !" }),
-                &["!", "accounts:read", "https://bank.example/read"],
+                &["https://bank.example/read", "accounts:read", "!"],
             ),
         ] {
-            let scopes = scopes(&claims(found.clone()));
+            let claims = claims(found.clone());
+            let scopes = scopes(&claims);
             assert_eq!(scopes.iter().collect::<Vec<_>>(), expected, "{found}");
         }
     }
 
     #[test]
     fn scopes_are_compared_whole() {
-        let scopes = scopes(&claims(json!({ "scope": "accounts:read Payments" })));
+        let claims = claims(json!({ "scope": "accounts:read Payments" }));
+        let scopes = scopes(&claims);
         assert!(scopes.contains("accounts:read"));
         for absent in ["accounts", "accounts:read ", "payments", "", " "] {
             assert!(!scopes.contains(absent), "{absent:?}");
@@ -269,7 +265,8 @@ mod tests {
     #[test]
     fn scopes_beyond_the_bound_are_not_there() {
         let many: Vec<String> = (0..=MAX_SCOPES).map(|scope| format!("s{scope}")).collect();
-        let scopes = scopes(&claims(json!({ "scope": many.join(" "), "scp": "other" })));
+        let claims = claims(json!({ "scope": many.join(" "), "scp": "other" }));
+        let scopes = scopes(&claims);
         assert_eq!(scopes.iter().count(), MAX_SCOPES);
         assert!(scopes.contains("s255"));
         assert!(!scopes.contains("s256"));
@@ -287,8 +284,8 @@ mod tests {
         ] {
             let parsed: ScopeRule = read(rule.clone()).unwrap();
             let check = |text: &str| {
-                let scopes = scopes(&claims(json!({ "scope": text })));
-                parsed.is_satisfied(&scopes)
+                let claims = claims(json!({ "scope": text }));
+                parsed.is_satisfied(&scopes(&claims))
             };
             assert!(check(satisfied), "{rule}");
             assert!(!check(unsatisfied), "{rule}");

@@ -291,7 +291,7 @@ mod tests {
         rules
             .render(&claims(found))
             .into_iter()
-            .map(|(name, value)| (name.into_owned(), value.map(text)))
+            .map(|(name, value)| (name.to_string(), value.map(text)))
             .collect()
     }
 

@@ -12,17 +12,13 @@ impl Callbacks {
     pub const RESPONSE_HEADERS: Callbacks = Callbacks(1 << 1);
     /// The request's trailers, for a policy that [reserves](crate::policy::Policy::reserves) headers.
     pub const REQUEST_TRAILERS: Callbacks = Callbacks(1 << 2);
-
-    /// The end of the stream, for a policy that has to [finish](crate::policy::Policy::finish) what it began.
-    pub const LOG: Callbacks = Callbacks(1 << 3);
     /// Ticks and answers to callouts, for a policy that [asks](crate::policy::Policy::tick) others.
-    pub const CALLOUTS: Callbacks = Callbacks(1 << 4);
+    pub const CALLOUTS: Callbacks = Callbacks(1 << 3);
 
-    const NAMES: [(Callbacks, &'static str); 6] = [
+    const NAMES: [(Callbacks, &'static str); 5] = [
         (Callbacks::REQUEST_HEADERS, "proxy_on_request_headers"),
         (Callbacks::REQUEST_TRAILERS, "proxy_on_request_trailers"),
         (Callbacks::RESPONSE_HEADERS, "proxy_on_response_headers"),
-        (Callbacks::LOG, "proxy_on_log"),
         (Callbacks::CALLOUTS, "proxy_on_tick"),
         (Callbacks::CALLOUTS, "proxy_on_http_call_response"),
     ];

@@ -13,7 +13,7 @@ use crate::headers::{Headers, RequestEdits};
 use crate::host::{CalloutId, CalloutResponse, Environment, Host};
 use crate::limit_headers::{self, LimitHeadersConfig};
 use crate::policy::{
-    Compile, Exchange, Facts, Halt, Responding, ResponseHeaders, ResponseSource, ResponseUse, Step,
+    Compile, Exchange, Facts, Glimpse, Halt, Responding, ResponseHeaders, ResponseSource, Step,
     StepResult, TargetUse,
 };
 use crate::problem::{
@@ -103,7 +103,7 @@ pub struct Kept<S> {
 
 impl<S> Kept<S> {
     /// Whether the request is a call by gRPC or gRPC-Web, whose errors need not show in the HTTP
-    /// status. Known where the policies want to see [errors](ResponseUse::Errors).
+    /// status. Known where a policy may have to see the response.
     pub fn is_call(&self) -> bool {
         self.client.is_call()
     }
@@ -410,9 +410,9 @@ impl<P: Policies> Chain<P> {
         self.policies.on_callout(id, response, host);
     }
 
-    /// Which responses to a request the policies have to see.
-    pub fn response_use(&self, kept: &Kept<P::Streams>) -> ResponseUse {
-        self.policies.response_use(&kept.streams)
+    /// Whether the policies have to see this response.
+    pub fn has_to_see(&self, kept: &Kept<P::Streams>, response: &impl Glimpse) -> bool {
+        self.policies.has_to_see(&kept.streams, response)
     }
 
     /// Shows the policies a response that is not the gateway's own refusal.
@@ -566,10 +566,10 @@ impl<P: Policies> Chain<P> {
             .record(x.host, &self.apis, x.api, &x.facts, decision);
         self.tell_limits(&mut x);
         if *x.path != *raw_path {
-            x.edits.set(":path", x.path);
+            x.edits.set(":path", x.path.into_owned());
         }
         let refused = verdict.is_err();
-        let client = match refused || self.policies.response_use(&streams) > ResponseUse::None {
+        let client = match refused || self.policies.awaits_response(&streams) {
             true => Client::of(x.request, x.facts.request_id.take()),
             false => Client::default(),
         };

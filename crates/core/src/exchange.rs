@@ -13,6 +13,7 @@ use crate::limit_headers::LimitStatus;
 use crate::problem::Kind;
 use crate::response::ResponseHeaders;
 use crate::target::{PathOptions, RequestTarget};
+use crate::text::Text;
 use crate::time::Timestamp;
 use crate::token::Token;
 
@@ -68,7 +69,7 @@ impl Progress {
         if let Some(path) = &self.path
             && path != raw_path
         {
-            edits.set(":path", path.as_slice());
+            edits.set(":path", path.clone());
         }
         edits
     }
@@ -153,7 +154,7 @@ impl<H: Host> Exchange<'_, H> {
 #[derive(Debug, Default)]
 pub struct Facts {
     /// The request's id.
-    pub request_id: Option<String>,
+    pub request_id: Option<Text>,
     /// The verified token that the caller is known by.
     pub token: Option<Arc<Token>>,
     /// The consumer, by its configured id.

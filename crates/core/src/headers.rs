@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use crate::text::Text;
+
 /// The headers of a request as they arrived: order and repetition kept, values as raw bytes.
 ///
 /// Names are lower-case, as HTTP/2 demands and Envoy delivers for HTTP/1.1 too. Values need not be
@@ -78,9 +80,15 @@ impl Headers {
         &'a self,
         name: &'n str,
     ) -> impl Iterator<Item = &'a [u8]> + use<'a, 'n> {
-        self.iter()
-            .filter(move |(found, _)| *found == name.as_bytes())
-            .map(|(_, value)| value)
+        // Most names are of another length, which is told without looking at them.
+        let length = u32::try_from(name.len()).unwrap_or(u32::MAX);
+        self.entries
+            .iter()
+            .filter(move |entry| {
+                entry.name_end.wrapping_sub(entry.name_start) == length
+                    && self.slice(entry.name_start, entry.name_end) == name.as_bytes()
+            })
+            .map(|entry| self.slice(entry.value_start, entry.value_end))
     }
 
     /// The first value of a header if it is UTF-8.
@@ -164,7 +172,11 @@ fn split_u32(bytes: &[u8]) -> Option<(u32, &[u8])> {
 /// Serialises names and values the way [`Headers::from_wire`] reads them.
 pub fn to_wire<N: AsRef<[u8]>, V: AsRef<[u8]>>(pairs: &[(N, V)]) -> Vec<u8> {
     let length = |bytes: &[u8]| u32::try_from(bytes.len()).unwrap_or(u32::MAX).to_le_bytes();
-    let mut wire = Vec::new();
+    let bytes = |(name, value): &(N, V)| name.as_ref().len().saturating_add(value.as_ref().len());
+    // The lengths, and a NUL behind each name and value.
+    let around = pairs.len().saturating_mul(10).saturating_add(4);
+    let size = pairs.iter().map(bytes).fold(around, usize::saturating_add);
+    let mut wire = Vec::with_capacity(size);
     wire.extend_from_slice(&u32::try_from(pairs.len()).unwrap_or(u32::MAX).to_le_bytes());
     for (name, value) in pairs {
         wire.extend_from_slice(&length(name.as_ref()));
@@ -187,13 +199,66 @@ pub struct RequestEdits(Vec<RequestEdit>);
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum RequestEdit {
     /// Set the header to this one value, whatever was there.
-    Set(HeaderName, Vec<u8>),
+    Set(HeaderName, HeaderValue),
     /// Remove the header and all its repetitions.
     Remove(HeaderName),
 }
 
 /// The name of a header, lower-case.
-pub type HeaderName = std::borrow::Cow<'static, str>;
+pub type HeaderName = Text;
+
+/// The value of a header, which need not be UTF-8.
+#[derive(Clone)]
+pub enum HeaderValue {
+    /// Text.
+    Text(Text),
+    /// What a client has sent.
+    Bytes(Vec<u8>),
+}
+
+impl HeaderValue {
+    /// A value that is set for many requests.
+    pub fn shared(bytes: Vec<u8>) -> Self {
+        match String::from_utf8(bytes) {
+            Ok(text) => HeaderValue::Text(Text::from(text).shared()),
+            Err(error) => HeaderValue::Bytes(error.into_bytes()),
+        }
+    }
+
+    /// The value.
+    pub fn as_bytes(&self) -> &[u8] {
+        match self {
+            HeaderValue::Text(text) => text.as_bytes(),
+            HeaderValue::Bytes(bytes) => bytes,
+        }
+    }
+}
+
+impl<T: Into<Text>> From<T> for HeaderValue {
+    fn from(text: T) -> Self {
+        HeaderValue::Text(text.into())
+    }
+}
+
+impl From<Vec<u8>> for HeaderValue {
+    fn from(bytes: Vec<u8>) -> Self {
+        HeaderValue::Bytes(bytes)
+    }
+}
+
+impl PartialEq for HeaderValue {
+    fn eq(&self, other: &HeaderValue) -> bool {
+        self.as_bytes() == other.as_bytes()
+    }
+}
+
+impl Eq for HeaderValue {}
+
+impl fmt::Debug for HeaderValue {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Debug::fmt(&self.as_bytes().escape_ascii().to_string(), f)
+    }
+}
 
 /// A header's name as a configuration gives it: a token (RFC 9110 section 5.1), kept lower-case.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -202,7 +267,7 @@ pub struct FieldName(HeaderName);
 impl FieldName {
     /// A name that the code gives, as a default: lower-case already.
     pub const fn from_static(name: &'static str) -> Self {
-        FieldName(HeaderName::Borrowed(name))
+        FieldName(HeaderName::from_static(name))
     }
 
     /// The name, lower-case.
@@ -239,16 +304,21 @@ impl std::str::FromStr for FieldName {
         if text.is_empty() || !text.bytes().all(in_token) {
             return Err(InvalidFieldName(text.to_owned()));
         }
-        Ok(FieldName(HeaderName::Owned(text.to_ascii_lowercase())))
+        Ok(FieldName(
+            HeaderName::from(text.to_ascii_lowercase()).shared(),
+        ))
     }
 }
 
 crate::deserr_from_str!(FieldName);
 
+/// As many as a plugin with all policies makes.
+const TYPICAL_EDITS: usize = 8;
+
 impl RequestEdits {
     /// Sets a header to one value, replacing every value that the client sent.
-    pub fn set(&mut self, name: impl Into<HeaderName>, value: impl Into<Vec<u8>>) {
-        self.0.push(RequestEdit::Set(name.into(), value.into()));
+    pub fn set(&mut self, name: impl Into<HeaderName>, value: impl Into<HeaderValue>) {
+        self.push(RequestEdit::Set(name.into(), value.into()));
     }
 
     /// Removes a header and all its repetitions.
@@ -256,15 +326,22 @@ impl RequestEdits {
         let name = name.into();
         let edit = RequestEdit::Remove(name);
         if !self.0.contains(&edit) {
-            self.0.push(edit);
+            self.push(edit);
         }
+    }
+
+    fn push(&mut self, edit: RequestEdit) {
+        if self.0.is_empty() {
+            self.0.reserve(TYPICAL_EDITS);
+        }
+        self.0.push(edit);
     }
 
     /// What a header was last changed to: its value, or nothing if it is removed. `None` if it is
     /// not changed.
     pub fn last(&self, name: &str) -> Option<Option<&[u8]>> {
         self.0.iter().rev().find_map(|edit| match edit {
-            RequestEdit::Set(changed, value) if changed == name => Some(Some(value.as_slice())),
+            RequestEdit::Set(changed, value) if changed == name => Some(Some(value.as_bytes())),
             RequestEdit::Remove(changed) if changed == name => Some(None),
             _ => None,
         })

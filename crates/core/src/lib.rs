@@ -24,6 +24,7 @@ pub mod shared;
 mod structs;
 pub mod target;
 pub mod telemetry;
+pub mod text;
 pub mod time;
 pub mod token;
 pub mod units;

@@ -216,7 +216,7 @@ mod tests {
         set(config, limits, false, &mut response);
         response
             .iter()
-            .map(|header| (header.name.to_string(), header.value.clone()))
+            .map(|header| (header.name.to_string(), header.value.to_string()))
             .collect()
     }
 

@@ -40,6 +40,15 @@ pub enum Presented<'a> {
     Several,
 }
 
+impl<'a> Presented<'a> {
+    fn add(&mut self, credential: Cow<'a, [u8]>) {
+        *self = match self {
+            Presented::Nothing => Presented::One(credential),
+            Presented::One(_) | Presented::Several => Presented::Several,
+        };
+    }
+}
+
 impl HeaderPlace {
     /// The credentials in the header's values.
     fn values<'a>(&'a self, request: &'a Headers) -> impl Iterator<Item = &'a [u8]> {
@@ -47,8 +56,8 @@ impl HeaderPlace {
         request
             .get_all(self.name.as_str())
             .filter(move |_| ours)
-            .flat_map(|value| self.parts(value))
-            .map(|value| self.credential(value).unwrap_or_default())
+            .flat_map(|value| self.credentials(value))
+            .map(Option::unwrap_or_default)
     }
 
     /// Whether a value of the header has the scheme. Beside one that has it, any other value is one
@@ -56,24 +65,26 @@ impl HeaderPlace {
     fn is_ours(&self, request: &Headers) -> bool {
         request
             .get_all(self.name.as_str())
-            .flat_map(|value| self.parts(value))
-            .any(|value| self.credential(value).is_some())
+            .flat_map(|value| self.credentials(value))
+            .any(|credential| credential.is_some())
     }
 
-    /// The values in one that does not begin with the scheme: Envoy joins those of a repeated
-    /// `authorization` with commas. One that does is left whole, for its length; where a comma can't
-    /// be in a credential, it says that there are several.
-    fn parts<'v>(&self, value: &'v [u8]) -> impl Iterator<Item = &'v [u8]> + use<'v> {
-        let most = match self.credential(value) {
-            Some(_) => 1,
-            None => usize::MAX,
+    /// The credentials of the values in one; `None` for a value without the scheme.
+    ///
+    /// Envoy joins the values of a repeated `authorization` with commas. One that begins with the
+    /// scheme is left whole, for its length; where a comma can't be in a credential, it says that
+    /// there are several.
+    fn credentials<'v>(&self, value: &'v [u8]) -> impl Iterator<Item = Option<&'v [u8]>> {
+        let whole = self.credential(value);
+        let parts = match whole {
+            Some(_) => None,
+            None => Some(value.split(|byte| *byte == b',').map(<[u8]>::trim_ascii)),
         };
-        value
-            .splitn(most, |byte| *byte == b',')
-            .map(move |part| match most {
-                1 => part,
-                _ => part.trim_ascii(),
-            })
+        let parts = parts.into_iter().flatten();
+        whole
+            .map(Some)
+            .into_iter()
+            .chain(parts.map(|part| self.credential(part)))
     }
 
     fn credential<'v>(&self, value: &'v [u8]) -> Option<&'v [u8]> {
@@ -91,23 +102,23 @@ impl Places {
     /// Looks in every place: a credential that is sent twice is refused even if both are the same,
     /// since what sent it is not in control of its requests.
     pub fn find<'a>(&'a self, request: &'a Headers, path: &'a [u8]) -> Presented<'a> {
-        let in_headers = self
-            .headers
-            .iter()
-            .flat_map(|place| place.values(request))
-            .map(Cow::Borrowed);
-        let in_query = self.query.iter().flat_map(|name| query_values(path, name));
-        let in_cookies = self
-            .cookies
-            .iter()
-            .flat_map(|name| cookie_values(request, name))
-            .map(Cow::Borrowed);
-        let mut found = in_headers.chain(in_query).chain(in_cookies);
-        match (found.next(), found.next()) {
-            (None, _) => Presented::Nothing,
-            (Some(credential), None) => Presented::One(credential),
-            (Some(_), Some(_)) => Presented::Several,
+        let mut found = Presented::Nothing;
+        for place in &self.headers {
+            for value in place.values(request) {
+                found.add(Cow::Borrowed(value));
+            }
         }
+        for name in &self.query {
+            for value in query_values(path, name) {
+                found.add(value);
+            }
+        }
+        for name in &self.cookies {
+            for value in cookie_values(request, name) {
+                found.add(Cow::Borrowed(value));
+            }
+        }
+        found
     }
 
     /// Takes the credential out of what the upstream and access logs see.

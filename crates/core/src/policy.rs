@@ -10,7 +10,7 @@ pub use crate::exchange::{Consumer, Exchange, Facts, Plan};
 use crate::host::{CalloutId, CalloutResponse, Environment, Host};
 use crate::problem::{Kind, LocalReply, Problem, RenderContext};
 pub use crate::response::{
-    Responding, ResponseHeader, ResponseHeaders, ResponseSource, ResponseUse,
+    Glimpse, Responding, ResponseHeader, ResponseHeaders, ResponseSource, ResponseUse,
 };
 
 /// The fixed order in which a request is judged. It is ours, not the user's, because it is a matter
@@ -156,7 +156,7 @@ pub trait Policy: Sized {
         None
     }
 
-    /// The stream has ended, in whatever way. Called once, with [`Callbacks::LOG`].
+    /// The stream has ended, in whatever way. Called once.
     fn finish<H: Host>(&self, _stream: &mut Self::Stream, _host: &H) {}
 
     /// Does what is not for one request, on every worker, with [`Callbacks::CALLOUTS`]. Returns when

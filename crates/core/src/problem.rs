@@ -1,13 +1,12 @@
 //! Refusals: one type from which every answer of the gateway is rendered (RFC 9457).
 
-use std::borrow::Cow;
-
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use serde::Serializer;
 use serde_json::{Value, json};
 
 use crate::headers::{HeaderName, Headers};
 use crate::policy::ResponseHeaders;
+use crate::text::Text;
 
 /// A named sort of refusal. The name is stable: metrics, access logs and clients' programs use it.
 #[derive(Debug, PartialEq, Eq)]
@@ -63,6 +62,13 @@ pub static GATEWAY_FAULT: Kind = Kind {
     registered: None,
 };
 
+impl Kind {
+    /// What operators see of a refusal as Envoy's `%RESPONSE_CODE_DETAILS%`.
+    pub fn details(&self) -> String {
+        ["tollgate{", self.name, "}"].concat()
+    }
+}
+
 /// One refusal: its kind, and what is particular to this occurrence.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Problem {
@@ -71,14 +77,14 @@ pub struct Problem {
     status: Option<u16>,
     /// The gRPC status code where it is not the one that the status stands for.
     grpc_status: Option<i32>,
-    detail: Cow<'static, str>,
+    detail: Text,
     extensions: Vec<(&'static str, Value)>,
-    headers: Vec<(HeaderName, String)>,
+    headers: Vec<(HeaderName, Text)>,
 }
 
 impl Problem {
     /// A refusal with an explanation for the client: it must not tell internals or secrets.
-    pub fn new(kind: &'static Kind, detail: impl Into<Cow<'static, str>>) -> Self {
+    pub fn new(kind: &'static Kind, detail: impl Into<Text>) -> Self {
         Problem {
             kind,
             status: None,
@@ -98,7 +104,7 @@ impl Problem {
 
     /// Adds a header to the answer.
     #[must_use]
-    pub fn with_header(mut self, name: impl Into<HeaderName>, value: impl Into<String>) -> Self {
+    pub fn with_header(mut self, name: impl Into<HeaderName>, value: impl Into<Text>) -> Self {
         self.headers.push((name.into(), value.into()));
         self
     }
@@ -144,7 +150,7 @@ impl Problem {
     }
 
     /// The headers of the answer.
-    pub fn headers(&self) -> &[(HeaderName, String)] {
+    pub fn headers(&self) -> &[(HeaderName, Text)] {
         &self.headers
     }
 
@@ -172,7 +178,7 @@ impl Problem {
             headers,
             body,
             grpc_status,
-            details: format!("tollgate{{{}}}", self.kind.name),
+            details: self.kind.details(),
         }
     }
 
@@ -186,7 +192,7 @@ impl Problem {
             ("type", json!(uri)),
             ("title", json!(title)),
             ("status", json!(self.status())),
-            ("detail", json!(self.detail)),
+            ("detail", json!(self.detail())),
         ];
         members.extend(
             context
@@ -233,7 +239,7 @@ pub struct LocalReply {
     /// The HTTP status; on a gRPC call the host sends 200 instead.
     pub status: u16,
     /// The headers, content type included.
-    pub headers: Vec<(HeaderName, String)>,
+    pub headers: Vec<(HeaderName, Text)>,
     /// The body; on a gRPC call its `grpc-message`.
     pub body: Vec<u8>,
     /// The gRPC status code if the request is a gRPC call.
@@ -244,18 +250,18 @@ pub struct LocalReply {
 
 impl LocalReply {
     /// Adds to a header that is a list.
-    pub fn add(&mut self, name: &'static str, member: &str) {
+    pub fn add(&mut self, name: &'static str, member: &'static str) {
         match self.headers.iter_mut().find(|(known, _)| known == name) {
             Some((_, value)) => {
                 value.push_str(", ");
                 value.push_str(member);
             }
-            None => self.headers.push((name.into(), member.to_owned())),
+            None => self.headers.push((name.into(), member.into())),
         }
     }
 
     /// Sets a header, in place of one of that name.
-    pub fn set(&mut self, name: &'static str, value: impl Into<String>) {
+    pub fn set(&mut self, name: &'static str, value: impl Into<Text>) {
         self.headers.retain(|(known, _)| known != name);
         self.headers.push((name.into(), value.into()));
     }
@@ -269,7 +275,7 @@ fn instance(request_id: &str) -> String {
         .remove(b'_')
         .remove(b'~');
     if is_uuid(request_id) {
-        format!("urn:uuid:{request_id}")
+        ["urn:uuid:", request_id].concat()
     } else {
         format!(
             "urn:x-request-id:{}",

@@ -310,7 +310,7 @@ fn decode_hex(high: u8, low: u8) -> Option<u8> {
 }
 
 /// RFC 3986 §2.3: characters whose escape means the same as they do.
-fn is_unreserved(byte: u8) -> bool {
+const fn is_unreserved(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_' | b'~')
 }
 
@@ -322,13 +322,29 @@ pub(crate) fn is_segment_char(byte: u8) -> bool {
 
 /// A character of a segment that can't begin a parameter.
 fn is_plain(byte: u8) -> bool {
-    is_unreserved(byte)
-        || matches!(
-            byte,
-            b'!' | b'$' | b'&' | b'\'' | b'(' | b')' | b'*' | b'+' | b',' | b'='
-        )
-        || matches!(byte, b':' | b'@')
+    // Every byte of every path is looked up, so a table pays.
+    PLAIN.get(usize::from(byte)).is_some_and(|plain| *plain)
 }
+
+#[allow(
+    clippy::indexing_slicing,
+    clippy::arithmetic_side_effects,
+    reason = "evaluated by the compiler: a mistake is a compile error"
+)]
+static PLAIN: [bool; 256] = {
+    let mut plain = [false; 256];
+    let mut byte = 0;
+    while byte < 0x7f {
+        plain[byte as usize] = is_unreserved(byte)
+            || matches!(
+                byte,
+                b'!' | b'$' | b'&' | b'\'' | b'(' | b')' | b'*' | b'+' | b',' | b'='
+            )
+            || matches!(byte, b':' | b'@');
+        byte += 1;
+    }
+    plain
+};
 
 /// The form in which the upstream gets a path that begins with a slash: empty and dot segments
 /// removed (RFC 3986 §5.2.4), escapes as [`push_segment`] has them.
@@ -462,6 +478,15 @@ fn match_form(forwarded: &str) -> String {
             true => form.push(char::from(byte)),
             false => form.push_str(percent_encode_byte(byte)),
         }
+    }
+}
+
+/// Whether a segment of a path, read literally, is this one in match form.
+pub(crate) fn is_match_segment(segment: &str, literal: &str, letter_case: LetterCase) -> bool {
+    // What has nothing to be decoded or escaped is its own match form.
+    match segment.bytes().all(is_segment_char) {
+        true => letter_case.same(segment, literal),
+        false => match_segment(segment).is_ok_and(|segment| letter_case.same(&segment, literal)),
     }
 }
 

@@ -8,11 +8,9 @@ use std::time::Duration;
 use proxy_wasm::traits::{Context, HttpContext, RootContext};
 use proxy_wasm::types::{Action, ContextType};
 use tollgate_core::chain::{Chain, Judged, Kept, Outcome, Policies, Responded, Verdict, Waiting};
-use tollgate_core::headers::{HeaderName, Headers, RequestEdit, RequestEdits, to_wire};
+use tollgate_core::headers::{Headers, RequestEdit, RequestEdits, to_wire};
 use tollgate_core::host::{CalloutId, CalloutResponse, Host, MOST_CALLOUT_BODY};
-use tollgate_core::policy::{
-    Callbacks, ResponseHeader, ResponseHeaders, ResponseSource, ResponseUse,
-};
+use tollgate_core::policy::{Callbacks, Glimpse, ResponseHeader, ResponseHeaders, ResponseSource};
 use tollgate_core::problem::LocalReply;
 use tollgate_core::time::Timestamp;
 
@@ -380,8 +378,12 @@ impl<P: Policies> HttpContext for Stream<P> {
             }
         }
     }
+}
 
-    fn on_log(&mut self) {
+/// The end of a stream, when Envoy deletes its context. That it does for every stream, so nothing
+/// has to be entered for the log before.
+impl<P: Policies> Drop for Stream<P> {
+    fn drop(&mut self) {
         let Some(chain) = &self.chain else {
             return;
         };
@@ -397,12 +399,25 @@ impl<P: Policies> HttpContext for Stream<P> {
     }
 }
 
-/// Whether the response at hand has a status of 400 or more, or says in its headers that a call by
-/// gRPC has failed; where the host does not tell, it is looked at.
-fn is_error(is_call: bool) -> bool {
-    match abi::header(MapKind::Response, ":status") {
-        Ok(status) if matches!(status.first(), Some(b'1'..=b'3')) => is_call && is_failed_call(),
-        Ok(_) | Err(_) => true,
+/// The response at hand, asked for one thing after another: a header that is not there costs a
+/// tenth of what all of them do.
+struct Response {
+    is_call: bool,
+}
+
+impl Glimpse for Response {
+    /// Where the host does not tell, it is looked at.
+    fn is_error(&self) -> bool {
+        match abi::header(MapKind::Response, ":status") {
+            Ok(status) if matches!(status.first(), Some(b'1'..=b'3')) => {
+                self.is_call && is_failed_call()
+            }
+            Ok(_) | Err(_) => true,
+        }
+    }
+
+    fn has(&self, name: &str) -> bool {
+        !matches!(abi::header(MapKind::Response, name), Err(Failure::NotFound))
     }
 }
 
@@ -415,7 +430,7 @@ fn is_failed_call() -> bool {
 /// Changes the request's headers.
 fn change(edits: &RequestEdits) -> Result<(), Failure> {
     edits.iter().try_for_each(|edit| match edit {
-        RequestEdit::Set(name, value) => abi::set_header(MapKind::Request, name, value),
+        RequestEdit::Set(name, value) => abi::set_header(MapKind::Request, name, value.as_bytes()),
         RequestEdit::Remove(name) => abi::remove_header(MapKind::Request, name),
     })
 }
@@ -456,10 +471,12 @@ impl<P: Policies> Stream<P> {
     /// Lets the policies see a response, if one of them wants to, and does to it what they decide.
     /// Gives whether another answer has taken its place.
     fn respond(&self, chain: &Chain<P>, kept: &mut Kept<P::Streams>) -> (Action, bool) {
-        let responded = match chain.response_use(kept) {
-            ResponseUse::None => None,
-            ResponseUse::Errors if !is_error(kept.is_call()) => None,
-            ResponseUse::Errors | ResponseUse::All => self.show(chain, kept),
+        let response = Response {
+            is_call: kept.is_call(),
+        };
+        let responded = match chain.has_to_see(kept, &response) {
+            true => self.show(chain, kept),
+            false => None,
         };
         match responded {
             Some(Responded::Replace(reply)) => (self.answer(&reply), true),
@@ -525,17 +542,7 @@ impl<P: Policies> Stream<P> {
     }
 
     fn answer(&self, reply: &LocalReply) -> Action {
-        let pairs: Vec<(&HeaderName, &String)> = reply
-            .headers
-            .iter()
-            .map(|(name, value)| (name, value))
-            .collect();
-        let headers = to_wire(
-            &pairs
-                .iter()
-                .map(|(name, value)| (name.as_bytes(), value.as_bytes()))
-                .collect::<Vec<_>>(),
-        );
+        let headers = to_wire(&reply.headers);
         let sent = abi::send_local_response(
             reply.status,
             &reply.details,

@@ -37,7 +37,12 @@ impl Deprecation {
 
     /// The field's value: a Date of structured fields, as `@1688169599`.
     pub fn value(&self, now: Timestamp) -> Option<&str> {
-        (!self.legacy || self.at <= now.as_seconds()).then_some(&*self.value)
+        self.as_shared(now).map(|text| &**text)
+    }
+
+    /// The same, to be set without being copied.
+    pub fn as_shared(&self, now: Timestamp) -> Option<&Arc<str>> {
+        (!self.legacy || self.at <= now.as_seconds()).then_some(&self.value)
     }
 }
 
@@ -63,6 +68,11 @@ impl Sunset {
     /// The field's value: an IMF-fixdate (RFC 9110 section 5.6.7), as
     /// `Sat, 31 Dec 2018 23:59:59 GMT`.
     pub fn value(&self) -> &str {
+        &self.value
+    }
+
+    /// The same, to be set without being copied.
+    pub fn as_shared(&self) -> &Arc<str> {
         &self.value
     }
 }

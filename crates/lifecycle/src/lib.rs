@@ -49,7 +49,7 @@ pub use config::{
 };
 pub use cron::{Cron, InvalidCron};
 pub use dates::{Deprecation, Merged, Sunset, merge_deprecation, merge_sunset};
-pub use lifecycle::{Lifecycle, Stage};
+pub use lifecycle::{Elsewhere, Lifecycle, Stage};
 pub use link::{Link, Relation, merge_links};
 pub use media_type::{InvalidMediaRange, MediaRange};
 pub use selector::VersionSelector;

@@ -1,7 +1,5 @@
 //! One version's life.
 
-use std::borrow::Cow;
-
 use tollgate_core::apis::Template;
 use tollgate_core::policy::Mode;
 use tollgate_core::target::RequestTarget;
@@ -106,42 +104,37 @@ impl Lifecycle {
         own_end.or(self.end.as_ref()).map(|end| &end.sunset)
     }
 
-    /// Where the request's thing is in the next version. `templates` are those of the request's API
+    /// Where the request's thing is in other versions. `templates` are those of the request's API
     /// ([`ApiTable::templates`](tollgate_core::apis::ApiTable::templates)).
     ///
     /// The query comes along as `target` has it, a credential in it too.
-    pub fn successor(&self, templates: &[Template], target: &RequestTarget<'_>) -> Option<String> {
-        self.uri(self.successor.as_ref()?, templates, target)
+    pub fn elsewhere(&self, templates: &[Template], target: &RequestTarget<'_>) -> Elsewhere {
+        let uri = |successor: &Option<Successor>| {
+            let left_out = self.selector.query_names();
+            successor.as_ref()?.uri(templates, target, left_out)
+        };
+        Elsewhere {
+            successor: uri(&self.successor),
+            latest: uri(&self.latest),
+        }
     }
 
-    /// The links for every response. See [`Lifecycle::successor`] for the arguments.
-    pub fn links(&self, templates: &[Template], target: &RequestTarget<'_>) -> Vec<Link<'_>> {
+    /// The links for every response to the request whose thing is `elsewhere` too.
+    pub fn links<'a>(&'a self, elsewhere: &'a Elsewhere) -> impl Iterator<Item = Link<'a>> {
         let docs = |relation| {
             let docs = self.docs.as_ref()?;
             Some(Link::new(relation, docs.to_target()))
         };
-        let version = |relation, successor: &Option<Successor>| {
-            let uri = self.uri(successor.as_ref()?, templates, target)?;
-            Some(Link::new(relation, Cow::Owned(uri)))
-        };
+        let version = |relation, uri: Option<&'a str>| Some(Link::new(relation, uri?.into()));
         let links = [
             self.deprecation
                 .as_ref()
                 .and_then(|_| docs(Relation::Deprecation)),
             self.end.as_ref().and_then(|_| docs(Relation::Sunset)),
-            version(Relation::SuccessorVersion, &self.successor),
-            version(Relation::LatestVersion, &self.latest),
+            version(Relation::SuccessorVersion, elsewhere.successor()),
+            version(Relation::LatestVersion, elsewhere.latest()),
         ];
-        links.into_iter().flatten().collect()
-    }
-
-    fn uri(
-        &self,
-        successor: &Successor,
-        templates: &[Template],
-        target: &RequestTarget<'_>,
-    ) -> Option<String> {
-        successor.uri(templates, target, self.selector.query_names())
+        links.into_iter().flatten()
     }
 
     fn grace_of(&self, consumer: &str) -> Option<&End> {
@@ -150,6 +143,25 @@ impl Lifecycle {
             .binary_search_by(|(name, _)| (**name).cmp(consumer))
             .ok()?;
         self.grace.get(index).map(|(_, end)| end)
+    }
+}
+
+/// Where a request's thing is in other versions; see [`Lifecycle::elsewhere`].
+#[derive(Clone, Debug, Default)]
+pub struct Elsewhere {
+    successor: Option<String>,
+    latest: Option<String>,
+}
+
+impl Elsewhere {
+    /// Its URI in the next version.
+    pub fn successor(&self) -> Option<&str> {
+        self.successor.as_deref()
+    }
+
+    /// Its URI in the latest version.
+    pub fn latest(&self) -> Option<&str> {
+        self.latest.as_deref()
     }
 }
 

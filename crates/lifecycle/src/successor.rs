@@ -56,21 +56,27 @@ impl Successor {
         left_out: impl Iterator<Item = &'n str> + Clone,
     ) -> Option<String> {
         let captures = sources.iter().find_map(|source| source.captures(target))?;
-        let path = self.path.fill(&captures).ok()?;
+        let query = target.query().unwrap_or_default();
+        let mut uri = String::with_capacity(
+            [self.origin.len(), target.path().len(), query.len()]
+                .into_iter()
+                .fold(TYPICAL_GROWTH, usize::saturating_add),
+        );
+        uri.push_str(&self.origin);
+        self.path.fill_into(&captures, &mut uri).ok()?;
         // No template gives this. If one ever did, a request could name a host.
-        if path.starts_with("//") {
+        if uri
+            .strip_prefix(&*self.origin)
+            .is_none_or(|path| path.starts_with("//"))
+        {
             return None;
         }
-        let mut uri = format!("{}{path}", self.origin);
         let is_kept = |pair: &&[u8]| {
             !pair.is_empty()
                 && !left_out.clone().any(|name| is_query_pair(pair, name))
                 && !self.gives_parameter_of(pair)
         };
-        let pairs = target
-            .query()
-            .unwrap_or_default()
-            .split(|byte| *byte == b'&');
+        let pairs = query.split(|byte| *byte == b'&');
         let own = Some(self.query.as_bytes()).filter(|query| !query.is_empty());
         for (index, pair) in pairs.filter(is_kept).chain(own).enumerate() {
             uri.push(if index == 0 { '?' } else { '&' });
@@ -85,6 +91,10 @@ impl Successor {
                 .any(|(name, _)| is_query_pair(pair, &name))
     }
 }
+
+/// How much longer a URI may get than the request's, without its memory being moved: what the
+/// successor has of path and query.
+const TYPICAL_GROWTH: usize = 32;
 
 /// The text can't be where a successor is.
 #[derive(Clone, Debug, PartialEq, Eq)]

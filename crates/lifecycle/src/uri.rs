@@ -94,6 +94,13 @@ pub(crate) fn check_characters(text: &str) -> Result<(), UriFault> {
 
 /// Writes a query, or a part of one, with what no URI has escaped; what is escaped already stays.
 pub(crate) fn push_query(uri: &mut String, query: &[u8]) {
+    // Most have nothing to be escaped.
+    if query.iter().all(|byte| is_query_byte(*byte))
+        && let Ok(query) = std::str::from_utf8(query)
+    {
+        uri.push_str(query);
+        return;
+    }
     for byte in query {
         match is_query_byte(*byte) {
             true => uri.push(char::from(*byte)),

@@ -8,6 +8,7 @@ use deserr::Deserr;
 use tollgate_core::config::{ConfigErrors, Rejected, quote};
 use tollgate_core::headers::{FieldName, HeaderName};
 use tollgate_core::problem::RenderContext;
+use tollgate_core::text::Text;
 
 use crate::origin::AllowedOrigin;
 
@@ -60,7 +61,7 @@ impl Cors {
     }
 
     /// Adds to the headers of a problem what lets the script read it that has asked, if it may.
-    pub fn allow(&self, context: &RenderContext<'_>, headers: &mut Vec<(HeaderName, String)>) {
+    pub fn allow(&self, context: &RenderContext<'_>, headers: &mut Vec<(HeaderName, Text)>) {
         let has = |name: &str| headers.iter().any(|(own, _)| own == name);
         let is_decided = has(ALLOW_ORIGIN)
             || context
@@ -71,13 +72,13 @@ impl Cors {
             return;
         };
         let exposed = self.exposed(headers);
-        headers.push((ALLOW_ORIGIN.into(), allowed.to_owned()));
+        headers.push((ALLOW_ORIGIN.into(), allowed.to_owned().into()));
         if self.credentials {
-            headers.push((ALLOW_CREDENTIALS.into(), "true".to_owned()));
+            headers.push((ALLOW_CREDENTIALS.into(), "true".into()));
         }
         headers.retain(|(name, _)| name != EXPOSE_HEADERS);
         if !exposed.is_empty() {
-            headers.push((EXPOSE_HEADERS.into(), exposed.join(", ")));
+            headers.push((EXPOSE_HEADERS.into(), exposed.join(", ").into()));
         }
     }
 
@@ -93,10 +94,10 @@ impl Cors {
 
     /// The names of the headers that may be read: those that are exposed already, those that the
     /// answer has, and those that the operator wants.
-    fn exposed(&self, headers: &[(HeaderName, String)]) -> Vec<String> {
+    fn exposed(&self, headers: &[(HeaderName, Text)]) -> Vec<String> {
         let told = headers.iter().filter(|(name, _)| name == EXPOSE_HEADERS);
         let told = told.flat_map(|(_, value)| value.split(',').map(str::trim));
-        let own = headers.iter().map(|(name, _)| name.as_ref());
+        let own = headers.iter().map(|(name, _)| name.as_str());
         let own = own.filter(|name| !is_readable_anyway(name) && !is_never_read(name));
         let wanted = self.exposed.iter().map(FieldName::as_str);
         let mut names: Vec<String> = Vec::new();
@@ -212,16 +213,16 @@ mod tests {
             replaces: replaced.as_ref(),
             ..RenderContext::default()
         };
-        let mut headers: Vec<(HeaderName, String)> = own
+        let mut headers: Vec<(HeaderName, Text)> = own
             .iter()
-            .map(|(name, value)| ((*name).into(), (*value).to_owned()))
+            .map(|(name, value)| ((*name).into(), (*value).to_owned().into()))
             .collect();
         compile(config).unwrap().allow(&context, &mut headers);
         let added = headers
             .into_iter()
             .filter(|(name, _)| name.starts_with("access-control-"));
         added
-            .map(|(name, value)| (name.into_owned(), value))
+            .map(|(name, value)| (name.to_string(), value.to_string()))
             .collect()
     }
 

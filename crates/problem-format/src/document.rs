@@ -83,7 +83,7 @@ impl<'a> Document<'a> {
 
     /// The members in the order in which RFC 9457 presents them, ours behind.
     fn json(&self) -> Vec<u8> {
-        let mut body = Vec::with_capacity(256);
+        let mut body = Vec::with_capacity(512);
         let mut serializer = serde_json::Serializer::new(&mut body);
         // Names are text and the values are JSON already, so nothing can fail.
         let _ = serializer.collect_map(self.members());

@@ -6,6 +6,7 @@ use serde_json::Value;
 use tollgate_core::config::{ConfigErrors, Rejected, expected_one_of, key_path, quote};
 use tollgate_core::headers::HeaderName;
 use tollgate_core::problem::Kind;
+use tollgate_core::text::Text;
 
 use crate::cors::Cors;
 use crate::document::{ABOUT_BLANK, Document};
@@ -17,7 +18,7 @@ use crate::values::TypeBase;
 #[derive(Clone, Debug)]
 pub struct Settings {
     type_base: Option<TypeBase>,
-    language: String,
+    language: Text,
     wrap: Vec<Wrap>,
     cors: Option<Cors>,
     default_4xx: Rule,
@@ -36,7 +37,7 @@ struct Rule {
     title: Option<String>,
     detail: Option<String>,
     members: Vec<(String, Value)>,
-    headers: Vec<(HeaderName, String)>,
+    headers: Vec<(HeaderName, Text)>,
 }
 
 const DEFAULT_4XX: &str = "default_4xx";
@@ -71,7 +72,7 @@ impl Settings {
             default_5xx: default(DEFAULT_5XX),
             neither: Rule::default(),
             type_base: section.type_base,
-            language: section.language.as_str().to_owned(),
+            language: Text::from(section.language.as_str().to_owned()).shared(),
             wrap: section.wrap.unwrap_or_else(|| vec![Wrap::Gateway]),
             cors: None,
             kinds: Vec::new(),
@@ -140,12 +141,12 @@ impl Settings {
     }
 
     /// The headers that the operator has set for a kind. Each replaces all of its name.
-    pub fn headers(&self, kind: &Kind) -> &[(HeaderName, String)] {
+    pub fn headers(&self, kind: &Kind) -> &[(HeaderName, Text)] {
         &self.rule(kind).headers
     }
 
     /// The language of titles and details, for `content-language`.
-    pub fn language(&self) -> &str {
+    pub fn language(&self) -> &Text {
         &self.language
     }
 
@@ -179,7 +180,7 @@ impl Settings {
 
 impl Rule {
     fn of(found: &Override, path: &str, errors: &mut ConfigErrors) -> Result<Self, Rejected> {
-        let mut headers: Vec<(HeaderName, String)> = Vec::new();
+        let mut headers: Vec<(HeaderName, Text)> = Vec::new();
         let mut verdict = Ok(());
         for (header, value) in &found.headers.0 {
             let name = header.name();
@@ -187,7 +188,7 @@ impl Rule {
                 let message = format!("{} is there twice, remove one of them", quote(name));
                 verdict = Err(errors.add(key_path(path, "headers"), message));
             }
-            headers.push((name.clone(), value.as_str().to_owned()));
+            headers.push((name.clone(), Text::from(value.as_str().to_owned()).shared()));
         }
         let members = found.members.0.iter();
         let members = members.map(|(name, value)| (name.as_str().to_owned(), value.clone()));
@@ -375,7 +376,7 @@ mod tests {
             })
         );
         let headers = settings.headers(&QUOTA_EXCEEDED);
-        assert_eq!(headers, [("x-foo".into(), "bar".to_owned())]);
+        assert_eq!(headers, [("x-foo".into(), "bar".into())]);
         assert!(settings.headers(&API_KEY_EXPIRED).is_empty());
     }
 
@@ -407,7 +408,7 @@ mod tests {
         let expected = [("x-a", "own"), ("x-b", "default")];
         assert_eq!(
             headers,
-            expected.map(|(name, value)| (name.into(), value.to_owned()))
+            expected.map(|(name, value)| (name.into(), value.into()))
         );
         let default = applied(&settings, &API_KEY_EXPIRED);
         assert_eq!(default["title"], "Default");

@@ -6,7 +6,7 @@ use tollgate_core::chain::{Chain, Judged, Kept, Outcome, Policies, Responded, Ve
 use tollgate_core::config::ConfigErrors;
 use tollgate_core::headers::{Headers, RequestEdit};
 use tollgate_core::host::{CalloutId, CalloutResponse};
-use tollgate_core::policy::ResponseSource;
+use tollgate_core::policy::{Glimpse, ResponseSource};
 use tollgate_core::time::Timestamp;
 
 use crate::host::{Clock, MemoryHost, Process};
@@ -105,7 +105,7 @@ impl<P: Policies> Gateway<P> {
         self.chain.on_callout(&self.host, id, &response);
     }
 
-    /// Sends a response through the chain.
+    /// Sends a response through the chain, which sees it if it has to.
     pub fn respond(
         &self,
         Open(kept): &mut Open<P>,
@@ -113,10 +113,17 @@ impl<P: Policies> Gateway<P> {
         headers: &[(&str, &str)],
         source: &ResponseSource,
     ) -> Responded {
-        let status = status.to_string();
-        let pseudo = [(":status", status.as_str())];
+        let text = status.to_string();
+        let pseudo = [(":status", text.as_str())];
         let headers = Headers::from_pairs(pseudo.iter().chain(headers).copied());
-        self.chain.on_response(&self.host, kept, &headers, source)
+        let response = Response {
+            headers: &headers,
+            is_error: status >= 400 || (kept.is_call() && is_failed_call(&headers)),
+        };
+        match self.chain.has_to_see(kept, &response) {
+            true => self.chain.on_response(&self.host, kept, &headers, source),
+            false => Responded::Change(kept.response.clone()),
+        }
     }
 
     /// Sends trailers through the chain, and gives those that are left.
@@ -126,6 +133,26 @@ impl<P: Policies> Gateway<P> {
         let left = trailers.iter().filter(|(name, _)| !removed.contains(name));
         left.map(|(name, _)| (*name).to_owned()).collect()
     }
+}
+
+/// A response as the host gives a glimpse of it.
+struct Response<'a> {
+    headers: &'a Headers,
+    is_error: bool,
+}
+
+impl Glimpse for Response<'_> {
+    fn is_error(&self) -> bool {
+        self.is_error
+    }
+
+    fn has(&self, name: &str) -> bool {
+        self.headers.get(name).is_some()
+    }
+}
+
+fn is_failed_call(headers: &Headers) -> bool {
+    headers.get("grpc-status").is_some_and(|code| code != b"0")
 }
 
 /// What became of a request that may wait.
@@ -183,10 +210,10 @@ fn concluded<P: Policies>(request: Request, judged: Judged<P::Streams>) -> (Repl
     let mut changed = request.headers;
     for edit in edits.iter() {
         match edit {
-            RequestEdit::Remove(name) => changed.retain(|(found, _)| found != name),
+            RequestEdit::Remove(name) => changed.retain(|(found, _)| *name != **found),
             RequestEdit::Set(name, value) => {
-                changed.retain(|(found, _)| found != name);
-                changed.push((name.to_string(), value.clone()));
+                changed.retain(|(found, _)| *name != **found);
+                changed.push((name.to_string(), value.as_bytes().to_vec()));
             }
         }
     }
@@ -197,7 +224,7 @@ fn concluded<P: Policies>(request: Request, judged: Judged<P::Streams>) -> (Repl
             headers: kept
                 .response
                 .iter()
-                .map(|header| (header.name.to_string(), header.value.clone()))
+                .map(|header| (header.name.to_string(), header.value.to_string()))
                 .collect(),
             body: Vec::new(),
             details: String::new(),
@@ -209,7 +236,7 @@ fn concluded<P: Policies>(request: Request, judged: Judged<P::Streams>) -> (Repl
             headers: reply
                 .headers
                 .into_iter()
-                .map(|(name, value)| (name.into_owned(), value))
+                .map(|(name, value)| (name.to_string(), value.to_string()))
                 .collect(),
             body: reply.body,
             details: reply.details,

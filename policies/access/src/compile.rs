@@ -5,6 +5,7 @@ use tollgate_core::config::{ConfigErrors, Rejected};
 use tollgate_core::credentials::{Credential, CredentialSet};
 use tollgate_core::name::Name;
 use tollgate_core::policy::{Authenticator, Compile, Mode};
+use tollgate_core::text::Text;
 
 use crate::config::{RequirementConfig as Requirement, RuleConfig, TokenRule};
 use crate::{Access, Rule};
@@ -71,16 +72,20 @@ impl Rule {
             challenges: authenticators
                 .iter()
                 .filter(|authenticator| credentials.contains(authenticator.credential))
-                .map(|authenticator| (authenticator.credential, authenticator.challenge.clone()))
+                .map(|authenticator| {
+                    let challenge = Text::from(authenticator.challenge.clone());
+                    (authenticator.credential, challenge.shared())
+                })
                 .collect(),
-            missing: format!(
+            missing: Text::from(format!(
                 "This API needs {}, and {} was sent.",
                 requirement.describe(),
                 match requirement.needs_several() {
                     true => "not all of it",
                     false => "none",
                 }
-            ),
+            ))
+            .shared(),
             credentials,
             needs_same_client: requirement.always_needs(Credential::Jwt)
                 && requirement.always_needs(Credential::ApiKey),

@@ -29,6 +29,7 @@ use tollgate_core::policy::{
     Callbacks, Compile, Exchange, Mode, Policy, Step, StepResult, TargetUse,
 };
 use tollgate_core::problem::{CREDENTIALS_MISSING, Kind, Problem, REQUEST_AMBIGUOUS};
+use tollgate_core::text::Text;
 
 pub use config::RuleConfig;
 use config::{RequirementConfig as Requirement, TokenRule};
@@ -55,9 +56,9 @@ struct Rule {
     /// The credentials that it names.
     credentials: CredentialSet,
     /// The challenges that ask for them.
-    challenges: Vec<(Credential, String)>,
+    challenges: Vec<(Credential, Text)>,
     /// What is answered if they are missing.
-    missing: String,
+    missing: Text,
     needs_same_client: bool,
     allow_preflight: bool,
     mode: Mode,
@@ -272,7 +273,7 @@ fn challenge(rule: &Rule, but: Option<Credential>, problem: Problem) -> Problem 
         .iter()
         .filter(|(credential, _)| Some(*credential) != but)
         .fold(problem, |problem, (_, challenge)| {
-            problem.with_header("www-authenticate", challenge.as_str())
+            problem.with_header("www-authenticate", challenge.clone())
         })
 }
 

@@ -193,12 +193,12 @@ mod tests {
                 claims: Map::new(),
                 expires: None,
             }),
-            headers: vec![(HeaderName::Borrowed("x-token"), token.to_vec())],
+            headers: vec![(HeaderName::from_static("x-token"), token.to_vec().into())],
         })
     }
 
     fn bytes_of(verified: &Verified) -> &[u8] {
-        &verified.headers[0].1
+        verified.headers[0].1.as_bytes()
     }
 
     fn valid(from: u64, until: Option<u64>) -> Validated {

@@ -85,7 +85,6 @@ impl Policy for JwtAuthz {
     const SECTION: &'static str = "jwt_authz";
     const CALLBACKS: Callbacks = Callbacks::REQUEST_HEADERS
         .union(Callbacks::REQUEST_TRAILERS)
-        .union(Callbacks::LOG)
         .union(Callbacks::CALLOUTS);
     const CREDENTIAL: Option<Credential> = Some(Credential::Jwt);
     type Section = JwtAuthzConfig;
@@ -273,7 +272,7 @@ impl JwtAuthz {
     fn forward<H>(&self, stream: &mut Stream, x: &mut Exchange<'_, H>) {
         if let Some(verified) = &stream.verified {
             for (name, value) in &verified.headers {
-                x.edits.set(name.clone(), value.as_slice());
+                x.edits.set(name.clone(), value.clone());
             }
         }
         if let (Some(name), Some(payload)) = (&self.payload_header, stream.payload.take()) {

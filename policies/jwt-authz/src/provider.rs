@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use serde_json::{Map, Value};
 use tollgate_claims::{ClaimPath, ClaimsToHeaders};
-use tollgate_core::headers::HeaderName;
+use tollgate_core::headers::{HeaderName, HeaderValue};
 use tollgate_core::host::{GaugeId, Hash, Host};
 use tollgate_core::telemetry::counter_name;
 use tollgate_core::time::Timestamp;
@@ -35,7 +35,7 @@ pub(crate) struct Verified {
     /// Its provider's place.
     pub(crate) provider: usize,
     pub(crate) token: Arc<Token>,
-    pub(crate) headers: Vec<(HeaderName, Vec<u8>)>,
+    pub(crate) headers: Vec<(HeaderName, HeaderValue)>,
 }
 
 /// Why a token is not accepted, or not yet.
@@ -146,7 +146,7 @@ impl Provider {
         let mut headers = Vec::new();
         for (name, value) in self.headers.render(&claims) {
             match value {
-                Ok(value) => headers.push((name, value)),
+                Ok(value) => headers.push((name, HeaderValue::shared(value))),
                 Err(refused) => host.log(
                     log::Level::Debug,
                     format_args!("jwt_authz: {}: no header {name}: {refused}", self.name),

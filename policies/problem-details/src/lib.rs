@@ -23,6 +23,7 @@ use tollgate_core::policy::{
     Step, StepResult,
 };
 use tollgate_core::problem::{Kind, LocalReply, Problem, RenderContext};
+use tollgate_core::text::Text;
 use tollgate_problem_format::grpc::{self, WebFormat};
 use tollgate_problem_format::{
     CONTENT_SECURITY_POLICY, Document, MediaType, Section, Settings, Wrap, choose,
@@ -179,7 +180,7 @@ impl ProblemDetails {
             headers: self.headers(problem, common),
             body: Vec::new(),
             grpc_status: None,
-            details: format!("tollgate{{{}}}", problem.kind().name),
+            details: problem.kind().details(),
         };
         let web = context.content_type.and_then(WebFormat::of);
         if context.grpc {
@@ -192,7 +193,7 @@ impl ProblemDetails {
         } else {
             let media = choose(context.accept.into_iter());
             reply.set("content-type", media.content_type());
-            reply.set("content-language", self.settings.language());
+            reply.set("content-language", self.settings.language().clone());
             reply.set("cache-control", "no-store");
             reply.set("vary", "accept");
             if media == MediaType::Html {
@@ -212,20 +213,20 @@ impl ProblemDetails {
 
     /// The problem's own headers, then the operator's in place of those, then what every response to
     /// the request gets.
-    fn headers(&self, problem: &Problem, common: &ResponseHeaders) -> Vec<(HeaderName, String)> {
+    fn headers(&self, problem: &Problem, common: &ResponseHeaders) -> Vec<(HeaderName, Text)> {
         let set = self.settings.headers(problem.kind());
         let is_set = |name: &str| set.iter().any(|(own, _)| own == name);
-        let mut headers: Vec<(HeaderName, String)> = problem
-            .headers()
-            .iter()
-            .filter(|(name, _)| !is_set(name))
-            .cloned()
-            .collect();
+        let own = problem.headers().iter().filter(|(name, _)| !is_set(name));
+        let mut headers: Vec<(HeaderName, Text)> = Vec::with_capacity(TYPICAL_HEADERS);
+        headers.extend(own.cloned());
         headers.extend_from_slice(set);
         common.append_to(&mut headers);
         headers
     }
 }
+
+/// As many as a problem has with those of all policies.
+const TYPICAL_HEADERS: usize = 16;
 
 /// The gRPC status code of an error that a call got in the headers, in place of messages and
 /// trailers (gRPC over HTTP2, "Trailers-Only").

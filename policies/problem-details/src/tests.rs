@@ -28,7 +28,7 @@ impl Policy for Refuse {
     }
 
     fn step<H: Host>(&self, step: Step, (): &mut (), x: &mut Exchange<'_, H>) -> StepResult {
-        x.facts.request_id = Some("01890a5d-ac96-774b-bcce-b302099a8057".to_owned());
+        x.facts.request_id = Some("01890a5d-ac96-774b-bcce-b302099a8057".into());
         x.response.set("x-request-id", "1");
         match step == Step::Authenticate && x.request.get("refuse").is_some() {
             true => Err(

@@ -60,9 +60,7 @@ struct Charge {
 
 impl Policy for RateLimit {
     const SECTION: &'static str = "rate_limit";
-    const CALLBACKS: Callbacks = Callbacks::REQUEST_HEADERS
-        .union(Callbacks::RESPONSE_HEADERS)
-        .union(Callbacks::LOG);
+    const CALLBACKS: Callbacks = Callbacks::REQUEST_HEADERS.union(Callbacks::RESPONSE_HEADERS);
     type Section = Vec<LimitConfig>;
     type Stream = Stream;
 

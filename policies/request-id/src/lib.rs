@@ -16,6 +16,7 @@ use tollgate_core::config::Rejected;
 use tollgate_core::headers::Headers;
 use tollgate_core::host::Host;
 use tollgate_core::policy::{Callbacks, Compile, Exchange, Policy, Step, StepResult};
+use tollgate_core::text::Text;
 
 pub use config::{Accept, Authority, Format, RequestIdConfig, TraceContext};
 use id::Generator;
@@ -54,9 +55,10 @@ impl RequestId {
         let reads_trace = self.config.trace_context.reads();
         let parent = Traceparent::read(x.request).filter(|_| reads_trace);
         let (id, trace) = match self.accepted(x) {
-            Some(id) => (id.to_owned(), None),
+            Some(id) => (Text::from(id.to_owned()).shared(), None),
             None => {
                 let (id, trace) = self.make(parent, x);
+                let id = Text::from(id).shared();
                 x.edits.set(self.config.header.to_header_name(), id.clone());
                 (id, trace)
             }
@@ -104,10 +106,10 @@ impl RequestId {
         x: &Exchange<'_, H>,
     ) -> (String, Option<TraceId>) {
         match (self.config.format, parent) {
-            (Format::TraceId, Some(parent)) => (parent.trace_id.to_string(), Some(parent.trace_id)),
+            (Format::TraceId, Some(parent)) => (parent.trace_id.to_text(), Some(parent.trace_id)),
             (Format::TraceId, None) => {
                 let trace = TraceId::from_uuid(self.generator.uuid7(x.now, x.host));
-                (trace.to_string(), Some(trace))
+                (trace.to_text(), Some(trace))
             }
             (Format::Uuid7, _) => named(self.generator.uuid7(x.now, x.host)),
             (Format::Uuid4, _) => named(Generator::uuid4(x.host)),
@@ -125,7 +127,7 @@ impl RequestId {
                 let trace = trace
                     .unwrap_or_else(|| TraceId::from_uuid(self.generator.uuid7(x.now, x.host)));
                 x.edits
-                    .set(TRACEPARENT, Traceparent::start(trace, x.host).to_string());
+                    .set(TRACEPARENT, Traceparent::start(trace, x.host).to_text());
             }
             TraceContext::Join if x.request.get(TRACEPARENT).is_some() => {
                 x.edits.remove(TRACEPARENT);
@@ -136,7 +138,9 @@ impl RequestId {
 }
 
 fn named(uuid: uuid::Uuid) -> (String, Option<TraceId>) {
-    (uuid.to_string(), Some(TraceId::from_uuid(uuid)))
+    let mut text = uuid::Uuid::encode_buffer();
+    let text = uuid.hyphenated().encode_lower(&mut text).to_owned();
+    (text, Some(TraceId::from_uuid(uuid)))
 }
 
 #[cfg(test)]

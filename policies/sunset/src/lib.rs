@@ -28,7 +28,7 @@ use tollgate_core::policy::{
 use tollgate_core::problem::{Kind, Problem};
 use tollgate_core::telemetry::counter_name;
 use tollgate_lifecycle::{
-    AfterSunset, Answer, Lifecycle, LifecycleTable, Link, Merged, Stage, VersionConfig,
+    AfterSunset, Answer, Elsewhere, Lifecycle, LifecycleTable, Merged, Stage, VersionConfig,
     merge_deprecation, merge_links, merge_sunset,
 };
 
@@ -59,7 +59,8 @@ pub struct Stream {
     /// The place of the life of its version.
     life: Option<usize>,
     consumer: Option<std::sync::Arc<str>>,
-    links: Vec<Link<'static>>,
+    /// Where it is in other versions.
+    elsewhere: Elsewhere,
 }
 
 impl Policy for Sunset {
@@ -123,7 +124,8 @@ impl Policy for Sunset {
 
     fn response_use(&self, stream: &Stream) -> ResponseUse {
         match stream.life {
-            Some(_) => ResponseUse::All,
+            // What is ours was prepared with the request.
+            Some(_) => ResponseUse::With(&FIELDS),
             None => ResponseUse::None,
         }
     }
@@ -133,9 +135,8 @@ impl Policy for Sunset {
         let Some(life) = self.life(stream) else {
             return;
         };
-        // What is ours was prepared with the request.
         let has_own = |name: &&str| r.headers.get(name).is_some();
-        if !["deprecation", "sunset", "link"].iter().any(has_own) {
+        if !FIELDS.iter().any(has_own) {
             return;
         }
         let values = |name: &str| -> Vec<&[u8]> { r.headers.get_all(name).collect() };
@@ -147,13 +148,16 @@ impl Policy for Sunset {
             let merged = merge_sunset(sunset, &values("sunset"));
             keep_or_set("sunset", merged, r);
         }
-        let missing = merge_links(&stream.links, &values("link"));
+        let missing = merge_links(life.links(&stream.elsewhere), &values("link"));
         r.prepared.remove("link");
         if let Some(links) = missing {
             r.prepared.join("link", links);
         }
     }
 }
+
+/// The fields that an upstream may have set too.
+const FIELDS: [&str; 3] = ["deprecation", "sunset", "link"];
 
 /// Refuses grace for consumers that the document does not have, where it has any.
 fn check_grace(section: &[VersionConfig], cx: &mut Compile<'_>) {
@@ -184,7 +188,7 @@ fn check_grace(section: &[VersionConfig], cx: &mut Compile<'_>) {
 fn keep_or_set<H>(name: &'static str, merged: Merged<'_>, r: &mut Responding<'_, H>) {
     r.prepared.remove(name);
     if let Merged::Set(value) = merged {
-        r.prepared.set(name, value);
+        r.prepared.set(name, value.into_owned());
     }
 }
 
@@ -215,36 +219,26 @@ impl Sunset {
         let consumer = stream.consumer.as_deref();
         let templates = x.api.map_or(&[][..], |api| x.apis.templates(api));
         // Without the credential that the query may have had.
-        let target = x.clean_target();
-        stream.links = life
-            .links(templates, &target)
-            .into_iter()
-            .map(Link::into_owned)
-            .collect();
-        let stage = life.at(x.now, consumer);
-        let successor = match stage {
-            Stage::Live | Stage::Deprecated => None,
-            Stage::Brownout { .. } | Stage::Retired => life.successor(templates, &target),
-        };
-        drop(target);
-        if let Some(value) = life.deprecation().and_then(|own| own.value(x.now)) {
+        stream.elsewhere = life.elsewhere(templates, &x.clean_target());
+        if let Some(value) = life.deprecation().and_then(|own| own.as_shared(x.now)) {
             x.response.set("deprecation", value);
         }
         if let Some(sunset) = life.sunset(consumer) {
-            x.response.set("sunset", sunset.value());
+            x.response.set("sunset", sunset.as_shared());
         }
-        if let Some(links) = merge_links(&stream.links, &[]) {
+        if let Some(links) = merge_links(life.links(&stream.elsewhere), &[]) {
             x.response.join("link", links);
         }
-        let problem = match stage {
+        let successor = || stream.elsewhere.successor().map(str::to_owned);
+        let problem = match life.at(x.now, consumer) {
             Stage::Live | Stage::Deprecated => return Ok(()),
             Stage::Brownout { until, answer } => {
-                brownout(answer, until.saturating_since(x.now), successor)
+                brownout(answer, until.saturating_since(x.now), successor())
             }
             Stage::Retired => match life.after_sunset() {
                 AfterSunset::Pass => return Ok(()),
-                AfterSunset::Gone => retired(successor),
-                AfterSunset::Redirect => moved(successor),
+                AfterSunset::Gone => retired(successor()),
+                AfterSunset::Redirect => moved(successor()),
             },
         };
         if life.mode() == Mode::Enforce {

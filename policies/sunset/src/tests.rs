@@ -161,7 +161,7 @@ fn respond(plugin: &Plugin, headers: &[(&str, &str)]) -> ResponseHeaders {
 
 fn set(headers: &ResponseHeaders, name: &str) -> Option<String> {
     let mut found = headers.iter().filter(|header| header.name == name);
-    let value = found.next().map(|header| header.value.clone());
+    let value = found.next().map(|header| header.value.to_string());
     assert!(found.next().is_none(), "{name} is there twice");
     value
 }

@@ -10,6 +10,7 @@ use tollgate_core::name::Name;
 use tollgate_core::places::{HeaderPlace, Places};
 use tollgate_core::policy::{Authenticator, Compile, Mode};
 use tollgate_core::shared::OnContention;
+use tollgate_core::text::Text;
 use tollgate_core::time::{Instant3339, Timestamp};
 use tollgate_quota_store::ConsumerTag;
 use tollgate_rate_table::TableSize;
@@ -100,15 +101,15 @@ pub(crate) fn compile(
     Ok(UsagePlan {
         places: places(&config.key),
         strip: config.key.strip,
-        challenge,
+        challenge: Text::from(challenge).shared(),
         keys: keys?,
         plans,
         consumers: consumers?,
         anonymous: anonymous.transpose()?,
         clients: clients?,
         tokens: tokens.transpose()?,
-        id_header: HeaderName::Owned(format!("{prefix}id")),
-        plan_header: HeaderName::Owned(format!("{prefix}plan")),
+        id_header: HeaderName::from(format!("{prefix}id")).shared(),
+        plan_header: HeaderName::from(format!("{prefix}plan")).shared(),
         identity_prefix: prefix.to_owned(),
         store,
         retry_after_max: retry_after_max?,

@@ -41,6 +41,7 @@ use tollgate_core::policy::{
 use tollgate_core::problem::{CREDENTIALS_MISSING, Kind, Problem, REQUEST_AMBIGUOUS};
 use tollgate_core::shared::{ATTEMPTS, OnContention, Update, UpdateFailed, update};
 use tollgate_core::telemetry::count_uncounted;
+use tollgate_core::text::Text;
 use tollgate_core::time::Timestamp;
 use tollgate_core::token::Token;
 use tollgate_quota_store::ConsumerTag;
@@ -64,7 +65,7 @@ pub use store::{
 pub struct UsagePlan {
     places: Places,
     strip: bool,
-    challenge: String,
+    challenge: Text,
     keys: Keys,
     plans: Vec<Plan>,
     consumers: Vec<Consumer>,
@@ -121,7 +122,6 @@ impl Policy for UsagePlan {
     const CALLBACKS: Callbacks = Callbacks::REQUEST_HEADERS
         .union(Callbacks::REQUEST_TRAILERS)
         .union(Callbacks::RESPONSE_HEADERS)
-        .union(Callbacks::LOG)
         .union(Callbacks::CALLOUTS);
     const CREDENTIAL: Option<Credential> = Some(Credential::ApiKey);
     type Section = UsagePlanConfig;
@@ -455,10 +455,10 @@ impl UsagePlan {
     /// What the client sent under the identity prefix was removed when the request came.
     fn forward<H>(&self, x: &mut Exchange<'_, H>) {
         if let Some(consumer) = &x.facts.consumer {
-            x.edits.set(self.id_header.clone(), consumer.id.as_bytes());
+            x.edits.set(self.id_header.clone(), &consumer.id);
         }
         if let Some(plan) = &x.facts.plan {
-            x.edits.set(self.plan_header.clone(), plan.name.as_bytes());
+            x.edits.set(self.plan_header.clone(), &plan.name);
         }
     }
 

@@ -10,6 +10,7 @@ pub(crate) const SECTION: &str = "tollgate.callbacks";
 /// The callbacks of proxy-wasm ABI 0.2.1 that Envoy calls if a plugin exports them, and does
 /// without if not.
 const OPTIONAL: &[&str] = &[
+    "proxy_on_done",
     "proxy_on_downstream_connection_close",
     "proxy_on_downstream_data",
     "proxy_on_foreign_function",
@@ -47,7 +48,6 @@ const ESSENTIAL: &[&str] = &[
     "proxy_on_configure",
     "proxy_on_context_create",
     "proxy_on_delete",
-    "proxy_on_done",
     "proxy_on_memory_allocate",
     "proxy_on_vm_start",
 ];
@@ -159,7 +159,7 @@ mod tests {
     fn an_unknown_name_is_an_error_that_lists_the_known_ones() {
         let error = rejected(b"proxy_on_log,proxy_on_requests");
         assert!(
-            error.contains(r#"lists "proxy_on_requests", expected one of proxy_on_down"#),
+            error.contains(r#"lists "proxy_on_requests", expected one of proxy_on_done"#),
             "{error}"
         );
     }

@@ -186,7 +186,6 @@ mod tests {
                 "proxy_on_context_create",
                 "proxy_on_vm_start",
                 "proxy_on_configure",
-                "proxy_on_done",
                 "proxy_on_delete",
                 "proxy_on_request_headers",
             ]
@@ -199,8 +198,8 @@ mod tests {
         let package = package(&built).unwrap();
         assert_eq!(imports(&package.wasm), ["proxy_log"]);
         let functions = |wasm: &[u8]| parsed(wasm).funcs.iter_local().count();
-        // proxy_on_log, proxy_on_request_body, only_body, some_helper
-        assert_eq!(functions(&built) - functions(&package.wasm), 4);
+        // proxy_on_done, proxy_on_log, proxy_on_request_body, only_body, some_helper
+        assert_eq!(functions(&built) - functions(&package.wasm), 5);
         assert_eq!(parsed(&package.wasm).data.iter().count(), 1);
     }
 
@@ -220,6 +219,7 @@ mod tests {
         assert_eq!(
             package.callbacks,
             [
+                "proxy_on_done",
                 "proxy_on_log",
                 "proxy_on_request_body",
                 "proxy_on_request_headers"

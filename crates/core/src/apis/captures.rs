@@ -6,7 +6,7 @@ use percent_encoding::percent_encode_byte;
 
 use super::Template;
 use super::template::{Segment, Wildcard};
-use crate::target::{RequestTarget, is_segment_char, match_segment};
+use crate::target::{RequestTarget, is_match_segment, is_segment_char};
 
 impl Template {
     /// What the wildcards take of a path, in the spelling and letter case in which the upstream
@@ -29,9 +29,9 @@ impl Template {
             match segment {
                 _ if head.is_empty() => return None,
                 Segment::One(wildcard) => captures.segments.push((wildcard.name.as_deref(), head)),
-                Segment::Literal(text) => match_segment(head)
-                    .is_ok_and(|head| target.letter_case().same(&head, text))
-                    .then_some(())?,
+                Segment::Literal(text) => {
+                    is_match_segment(head, text, target.letter_case()).then_some(())?;
+                }
             }
         }
         captures.rest = rest;
@@ -48,6 +48,17 @@ impl Template {
     /// Fails only if [`Template::check_fill`] does for that other template.
     pub fn fill(&self, captures: &Captures<'_>) -> Result<String, MissingCapture> {
         let mut path = String::new();
+        self.fill_into(captures, &mut path)?;
+        Ok(path)
+    }
+
+    /// The same, behind what `path` has already.
+    pub fn fill_into(
+        &self,
+        captures: &Captures<'_>,
+        path: &mut String,
+    ) -> Result<(), MissingCapture> {
+        let begin = path.len();
         let mut nameless = captures.segments.iter().filter(|(name, _)| name.is_none());
         for segment in &self.segments {
             let text = match segment {
@@ -59,17 +70,16 @@ impl Template {
             let missing = || MissingCapture {
                 wildcard: segment.to_string(),
             };
-            push_uri_path(&mut path, text.ok_or_else(missing)?);
+            push_uri_path(path, text.ok_or_else(missing)?);
         }
         if self.rest.is_some() && !captures.rest.is_empty() {
             path.push('/');
-            push_uri_path(&mut path, captures.rest);
+            push_uri_path(path, captures.rest);
         }
-        Ok(if path.is_empty() {
-            "/".to_owned()
-        } else {
-            path
-        })
+        if path.len() == begin {
+            path.push('/');
+        }
+        Ok(())
     }
 
     /// Checks that every wildcard of this template can be filled from captures of `source`.
@@ -93,8 +103,13 @@ impl Template {
 
 /// Writes a part of a forwarded path with what no URI has escaped.
 fn push_uri_path(path: &mut String, part: &str) {
+    let stays = |byte: u8| matches!(byte, b'/' | b'%') || is_segment_char(byte);
+    if part.bytes().all(stays) {
+        path.push_str(part);
+        return;
+    }
     for byte in part.bytes() {
-        match matches!(byte, b'/' | b'%') || is_segment_char(byte) {
+        match stays(byte) {
             true => path.push(char::from(byte)),
             false => path.push_str(percent_encode_byte(byte)),
         }

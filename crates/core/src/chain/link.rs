@@ -6,8 +6,8 @@ use crate::config::{Document, Rejected};
 use crate::credentials::CredentialSet;
 use crate::host::{CalloutId, CalloutResponse, Host};
 use crate::policy::{
-    Callbacks, Compile, Exchange, Halt, Policy, Responding, ResponseHeaders, ResponseUse, Step,
-    TargetUse,
+    Callbacks, Compile, Exchange, Glimpse, Halt, Policy, Responding, ResponseHeaders, ResponseUse,
+    Step, TargetUse,
 };
 use crate::problem::{Kind, LocalReply, Problem, RenderContext};
 
@@ -56,8 +56,11 @@ pub trait Policies: Sized {
     /// Lets each give back what it charged to a request that is refused after all.
     fn undo<H: Host>(&self, streams: &mut Self::Streams, x: &mut Exchange<'_, H>);
 
-    /// Which responses any of them has to see.
-    fn response_use(&self, streams: &Self::Streams) -> ResponseUse;
+    /// Whether any of them may have to see the response.
+    fn awaits_response(&self, streams: &Self::Streams) -> bool;
+
+    /// Whether any of them has to see this response.
+    fn has_to_see(&self, streams: &Self::Streams, response: &impl Glimpse) -> bool;
 
     /// Shows each a response.
     fn respond<H: Host>(&self, streams: &mut Self::Streams, r: &mut Responding<'_, H>);
@@ -124,8 +127,12 @@ impl Policies for End {
 
     fn undo<H: Host>(&self, (): &mut (), _x: &mut Exchange<'_, H>) {}
 
-    fn response_use(&self, (): &()) -> ResponseUse {
-        ResponseUse::None
+    fn awaits_response(&self, (): &()) -> bool {
+        false
+    }
+
+    fn has_to_see(&self, (): &(), _response: &impl Glimpse) -> bool {
+        false
     }
 
     fn respond<H: Host>(&self, (): &mut (), _r: &mut Responding<'_, H>) {}
@@ -222,9 +229,14 @@ impl<P: Policy, R: Policies> Policies for Link<P, R> {
         self.1.undo(others, x);
     }
 
-    fn response_use(&self, (own, others): &Self::Streams) -> ResponseUse {
+    fn awaits_response(&self, (own, others): &Self::Streams) -> bool {
         let own = self.0.as_ref().map(|policy| policy.response_use(own));
-        own.unwrap_or_default().max(self.1.response_use(others))
+        own.unwrap_or_default() != ResponseUse::None || self.1.awaits_response(others)
+    }
+
+    fn has_to_see(&self, (own, others): &Self::Streams, response: &impl Glimpse) -> bool {
+        let own = self.0.as_ref().map(|policy| policy.response_use(own));
+        own.unwrap_or_default().includes(response) || self.1.has_to_see(others, response)
     }
 
     fn respond<H: Host>(&self, (own, others): &mut Self::Streams, r: &mut Responding<'_, H>) {

@@ -3,11 +3,12 @@
 use crate::headers::{HeaderName, Headers};
 use crate::policy::{ResponseHeaders, ResponseSource};
 use crate::problem::LocalReply;
+use crate::text::Text;
 
 /// What the rendering of a refusal has to know of who asked.
 #[derive(Debug, Default, PartialEq)]
 pub(super) struct Client {
-    pub(super) request_id: Option<String>,
+    pub(super) request_id: Option<Text>,
     /// The `accept` headers, joined.
     pub(super) accept: Option<Vec<u8>>,
     pub(super) grpc: bool,
@@ -17,11 +18,11 @@ pub(super) struct Client {
 }
 
 impl Client {
-    pub(super) fn of(request: &Headers, request_id: Option<String>) -> Self {
+    pub(super) fn of(request: &Headers, request_id: Option<Text>) -> Self {
         let inbound_id = || request.get_str("x-request-id").filter(|id| is_plain_id(id));
         let mut accept: Vec<&[u8]> = request.get_all("accept").collect();
         Client {
-            request_id: request_id.or_else(|| inbound_id().map(str::to_owned)),
+            request_id: request_id.or_else(|| inbound_id().map(|id| id.to_owned().into())),
             accept: match accept.len() {
                 0 => None,
                 1 => accept.pop().map(<[u8]>::to_vec),
@@ -55,8 +56,8 @@ pub(super) fn keep_headers(
     prepared: &ResponseHeaders,
     reply: &mut LocalReply,
 ) {
-    let joins = |(name, value): &&(HeaderName, String)| {
-        LISTS.contains(&name.as_ref())
+    let joins = |(name, value): &&(HeaderName, Text)| {
+        LISTS.contains(&name.as_str())
             || prepared
                 .iter()
                 .any(|header| header.joins && header.name == *name && header.value == *value)
@@ -71,8 +72,8 @@ pub(super) fn keep_headers(
         let of_gateway = *source != ResponseSource::Upstream;
         let is_left = is_own || is_of_body(name) || (of_gateway && name == "server");
         if !is_left {
-            let name = HeaderName::Owned(name.to_owned());
-            reply.headers.push((name, value.to_owned()));
+            let name = HeaderName::from(name.to_owned());
+            reply.headers.push((name, value.to_owned().into()));
         }
     }
 }

@@ -117,8 +117,10 @@ fn send_interrupted(
         .kept
         .response
         .iter()
-        .find(|header| header.name.as_ref() == "ratelimit");
-    let told = told.map(|header| header.value.clone()).unwrap_or_default();
+        .find(|header| header.name == "ratelimit");
+    let told = told
+        .map(|header| header.value.to_string())
+        .unwrap_or_default();
     let (status, violated) = match judged.outcome {
         Outcome::Forward => (200, Value::Null),
         Outcome::Reply(reply) => {

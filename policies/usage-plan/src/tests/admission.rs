@@ -561,7 +561,9 @@ proptest! {
             let path = upstream.header(":path").unwrap();
             let path = path.split('?').next().unwrap();
             prop_assert!(path == "/v1/accounts" || path.starts_with("/v1/accounts/"), "{}", path);
-            prop_assert!(!path.contains("/..") && !path.contains("//"), "{}", path);
+            // `..&` is a name as any other.
+            prop_assert!(path.split('/').all(|segment| segment != ".."), "{}", path);
+            prop_assert!(!path.contains("//"), "{}", path);
             prop_assert_eq!(upstream.all("x-api-key"), Vec::<String>::new());
             prop_assert_eq!(upstream.all("x_consumer.id"), Vec::<String>::new());
             prop_assert_eq!(upstream.header("x-consumer-id"), Some("acme".to_owned()));

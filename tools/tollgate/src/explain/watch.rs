@@ -207,7 +207,7 @@ impl State {
         State {
             edits: x.edits.iter().count(),
             limits: x.limits.len(),
-            request_id: facts.request_id.clone(),
+            request_id: facts.request_id.as_ref().map(ToString::to_string),
             token: facts.token.is_some(),
             consumer: facts
                 .consumer
@@ -270,7 +270,7 @@ impl State {
         for edit in x.edits.iter().skip(self.edits) {
             did.push(match edit {
                 RequestEdit::Set(name, value) => {
-                    format!("sets {name}: {}", String::from_utf8_lossy(value))
+                    format!("sets {name}: {}", String::from_utf8_lossy(value.as_bytes()))
                 }
                 RequestEdit::Remove(name) => format!("removes {name}"),
             });
