@@ -1,6 +1,6 @@
 # Builds the plugins and the services of the demo, for docker-compose.yml.
 #
-#   gateway   a stock Envoy with the plugins and envoy/tollgate.yaml
+#   gateway   a stock Envoy with the plugins, and envoy/tollgate.yaml; also those with shared quotas
 #   demo      the services behind it, and the client that walks through its outcomes
 #
 # It needs no BuildKit.
@@ -26,14 +26,15 @@ RUN cargo fetch --locked
 COPY . .
 # In one step, and without what is left over from building, to keep the layer small.
 RUN export CARGO_TARGET_DIR=/target \
-    && make dist PLUGINS=tollgate \
+    && make dist PLUGINS="tollgate usage-plan" \
     && cargo build --locked -p tollgate-demo \
     && mkdir /out && mv dist /target/debug/tollgate-demo /out \
     && rm -rf /target
 
 FROM ${ENVOY} AS gateway
-COPY --from=build /out/dist/tollgate.wasm /etc/envoy/filters/tollgate.wasm
+COPY --from=build /out/dist/tollgate.wasm /out/dist/usage-plan.wasm /etc/envoy/filters/
 COPY envoy/tollgate.yaml /etc/envoy/envoy.yaml
+COPY envoy/quotas.yaml envoy/quotas-ratelimit.yaml /etc/envoy/
 ENTRYPOINT ["envoy"]
 CMD ["--config-path", "/etc/envoy/envoy.yaml"]
 

@@ -13,7 +13,8 @@ use crate::wait::wait_for;
 /// for a [cluster](Redis::cluster)).
 pub struct Redis {
     program: Program,
-    password: Option<String>,
+    /// The words of AUTH behind it: a password, or a user and a password.
+    login: Vec<String>,
     /// Keeps the ports of a cluster's node while it is dead.
     _reserved: Vec<TcpSocket>,
 }
@@ -69,7 +70,21 @@ impl Redis {
     pub async fn with_password(password: &str) -> Self {
         let arguments = ["--save", "", "--requirepass", password];
         let mut redis = Self::prepare(&arguments);
-        redis.password = Some(password.to_owned());
+        redis.login = vec![password.to_owned()];
+        redis.restart().await;
+        redis
+    }
+
+    /// Starts one with these files, `redis.conf` and the users of its ACL, on a socket and in a folder
+    /// of its own all the same. It is asked as this user, whose password may be any.
+    ///
+    /// # Panics
+    ///
+    /// When the system has none, or it refuses the files.
+    pub async fn configured(config: &Path, acl: &Path, user: &str) -> Self {
+        let acl = acl.to_str().expect("a path in UTF-8");
+        let mut redis = Self::prepare_with(Some(config), &["--aclfile", acl]);
+        redis.login = vec![user.to_owned(), "any".to_owned()];
         redis.restart().await;
         redis
     }
@@ -123,16 +138,23 @@ impl Redis {
     }
 
     fn prepare(arguments: &[&str]) -> Self {
+        Self::prepare_with(None, arguments)
+    }
+
+    /// Arguments count more than the file.
+    fn prepare_with(config: Option<&Path>, arguments: &[&str]) -> Self {
+        let config = config.map(|path| path.to_str().expect("a path in UTF-8"));
         let program = Program::new("redis-server", |folder| {
             let folder = folder.to_str().expect("a folder with a name in UTF-8");
             let socket = format!("{folder}/redis.sock");
-            let mut all = ["--port", "0", "--unixsocket", &socket, "--dir", folder].to_vec();
+            let mut all: Vec<&str> = config.into_iter().collect();
+            all.extend(["--port", "0", "--unixsocket", &socket, "--dir", folder]);
             all.extend(arguments);
             all.into_iter().map(str::to_owned).collect()
         });
         Self {
             program,
-            password: None,
+            login: Vec::new(),
             _reserved: Vec::new(),
         }
     }
@@ -143,7 +165,7 @@ impl Redis {
     }
 
     pub(crate) fn password(&self) -> Option<&str> {
-        self.password.as_deref()
+        self.login.last().map(String::as_str)
     }
 
     /// Kills it (SIGKILL).
@@ -157,8 +179,8 @@ impl Redis {
     /// until it has read its data.
     pub async fn restart(&mut self) {
         let socket = self.socket();
-        let password = self.password.clone();
-        let ready = async || match connect(&socket, password.as_deref()).await {
+        let login = self.login.clone();
+        let ready = async || match connect(&socket, &login).await {
             Ok(mut connection) => {
                 let pong = connection.try_command(&["PING"]).await;
                 pong.is_ok_and(|reply| reply == RedisReply::Text("PONG".to_owned()))
@@ -184,7 +206,7 @@ impl Redis {
     ///
     /// When there is none to be had.
     pub async fn connect(&self) -> RedisConnection {
-        let connection = connect(&self.socket(), self.password()).await;
+        let connection = connect(&self.socket(), &self.login).await;
         connection.expect("a Redis that listens")
     }
 
@@ -206,11 +228,15 @@ impl Redis {
 /// A connection to a [`Redis`].
 pub struct RedisConnection(BufReader<UnixStream>);
 
-pub(crate) async fn connect(socket: &Path, password: Option<&str>) -> io::Result<RedisConnection> {
+pub(crate) async fn connect(socket: &Path, login: &[String]) -> io::Result<RedisConnection> {
     let stream = UnixStream::connect(socket).await?;
     let mut connection = RedisConnection(BufReader::new(stream));
-    if let Some(password) = password {
-        connection.try_command(&["AUTH", password]).await?;
+    if !login.is_empty() {
+        let words: Vec<&str> = ["AUTH"]
+            .into_iter()
+            .chain(login.iter().map(String::as_str))
+            .collect();
+        connection.try_command(&words).await?;
     }
     Ok(connection)
 }

@@ -112,7 +112,7 @@ impl Front {
     }
 
     async fn run(&self, commands: &[Vec<String>]) -> std::io::Result<Vec<Value>> {
-        let mut connection = connect(&self.socket, None).await?;
+        let mut connection = connect(&self.socket, &[]).await?;
         let mut replies = Vec::new();
         for command in commands {
             replies.push(match connection.try_command(command).await? {

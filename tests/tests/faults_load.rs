@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use common::{config, gateway};
+use http::Version;
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
@@ -106,6 +107,8 @@ async fn upstreams_that_break_off_leave_counts_exact_and_no_place_taken() {
     document["rate_limit"] =
         json!([{ "name": "under-way", "key": "global", "concurrent": PLACES, "lease": "1h" }]);
     let envoy = gateway(&upstream, document).start().await.unwrap();
+    // In Envoy 1.36, a body that an upstream has left unfinished looks whole to a client by HTTP/2.
+    let looks_whole = envoy.admin_get("/server_info").await.contains("/1.36.");
     let mut sent = 0;
     for client in [envoy.http1(), envoy.http2()] {
         for reset in ["headers", "body"] {
@@ -118,6 +121,9 @@ async fn upstreams_that_break_off_leave_counts_exact_and_no_place_taken() {
                     .header("x-echo-reset", reset)
                     .body(vec![b'x'; 200_000]);
                 match request.try_send().await {
+                    Ok(reply) if reset == "body" && reply.version == Version::HTTP_2 => {
+                        assert!(looks_whole, "{reply:?}");
+                    }
                     Ok(reply) => assert_eq!(reply.status, 503, "{reply:?}"),
                     Err(error) => assert_eq!(reset, "body", "{error}"),
                 }

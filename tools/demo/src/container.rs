@@ -83,7 +83,8 @@ pub(crate) async fn reach(address: &str) -> Result<(), String> {
         .map_err(|error| format!("cannot reach {address}: {error}"))
 }
 
-async fn resolve(address: &str) -> Result<SocketAddr, String> {
+/// Where a host is, by its name and port.
+pub(crate) async fn resolve(address: &str) -> Result<SocketAddr, String> {
     let found = lookup_host(address).await;
     let mut found = found.map_err(|error| format!("{address}: {error}, expected HOST:PORT"))?;
     found

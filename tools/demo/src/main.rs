@@ -8,6 +8,7 @@ mod bank;
 mod caller;
 mod container;
 mod gateway;
+mod share;
 mod show;
 mod walk;
 
@@ -23,6 +24,7 @@ const USAGE: &str = "usage: tollgate-demo [--once]
        tollgate-demo serve NAME ADDRESS
        tollgate-demo issuer FOLDER ADDRESS
        tollgate-demo walk FOLDER ADDRESS
+       tollgate-demo share LIMIT ADDRESS...
        tollgate-demo reach ADDRESS
 
 Without a command, runs the gateway and all that belongs to it on this machine; with --once until
@@ -42,6 +44,10 @@ async fn main() -> ExitCode {
             serving.await.map(|()| true)
         }
         ["walk", folder, address] => visit(Path::new(folder), address).await,
+        ["share", limit, gateways @ ..] if !gateways.is_empty() => match limit.parse() {
+            Ok(limit) => share::share(&Style::of_stdout(), limit, gateways).await,
+            Err(error) => Err(format!("LIMIT {limit:?}: {error}")),
+        },
         ["reach", address] => container::reach(address).await.map(|()| true),
         _ => {
             eprintln!("{USAGE}");

@@ -109,6 +109,21 @@ pub(crate) fn conclusion(style: &Style, different: &[String]) {
     }
 }
 
+/// A request of those that spend a shared quota.
+pub(crate) fn turn(gateway: &str, reply: &Reply) {
+    let left = reply.header("ratelimit").unwrap_or_default();
+    println!("  {gateway}  {}  {left}", reply.status);
+}
+
+pub(crate) fn shared(style: &Style, admitted: usize, limit: usize) {
+    let text = format!("All gateways together admitted {admitted} requests of {limit}.");
+    let text = match admitted == limit {
+        true => style.good(&format!("✓ {text}")),
+        false => style.bad(&format!("✗ {text}")),
+    };
+    println!("\n{text}");
+}
+
 pub(crate) fn invitation(style: &Style, gateway: &Gateway) {
     let (url, certificate) = (gateway.caller.url(), gateway.certificate());
     let curl = format!("curl -i --cacert {}", certificate.display());
