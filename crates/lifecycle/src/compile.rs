@@ -95,10 +95,16 @@ impl LifecycleTable {
             }
         }
         let preferred = preferred.map(|(_, index)| index);
-        let mut versions = versions;
-        versions
-            .find(|(index, selector)| preferred == Some(*index) || selector.matches(headers, query))
-            .map(|(index, _)| index)
+        let named = |(index, selector): &(usize, &VersionSelector)| {
+            preferred == Some(*index) || selector.is_named(headers, query)
+        };
+        // Whatever stands first: a version that is named goes before one for requests that name none.
+        let found = versions.clone().find(named).or_else(|| {
+            versions
+                .clone()
+                .find(|(_, it)| it.takes_rest(headers, query))
+        });
+        found.map(|(index, _)| index)
     }
 
     /// The life at a place.

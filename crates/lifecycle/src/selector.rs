@@ -7,7 +7,7 @@ use tollgate_core::headers::{FieldName, Headers};
 use crate::media_type::{MediaRange, Preference};
 
 /// Which requests of an API are for a version of it: those that name the version in one of some
-/// places, and perhaps those that name none.
+/// places, and perhaps those that name none of the API's versions.
 ///
 /// A request that names several versions is for each of them: which of them the upstream would take
 /// is not known here, and the end of one must not be walked around by naming another too. Only
@@ -16,7 +16,7 @@ use crate::media_type::{MediaRange, Preference};
 pub struct VersionSelector {
     pub(crate) places: Vec<Place>,
     /// Whether requests are of this version that have none of the headers and parameters in
-    /// `places`.
+    /// `places`, and name no other version.
     pub(crate) is_default: bool,
 }
 
@@ -46,19 +46,18 @@ impl VersionSelector {
         ranges.filter_map(|range| range.preference(headers)).max()
     }
 
-    /// Whether a request is for the version, its `Accept` aside. `query` is what follows the `?`.
-    pub(crate) fn matches(&self, headers: &Headers, query: Option<&[u8]>) -> bool {
+    /// Whether a request names the version, its `Accept` aside. `query` is what follows the `?`.
+    pub(crate) fn is_named(&self, headers: &Headers, query: Option<&[u8]>) -> bool {
         let query = query.unwrap_or_default();
-        self.takes_all()
-            || self
-                .places
-                .iter()
-                .any(|place| place.names_version(headers, query))
-            || self.is_default
-                && !self
-                    .places
-                    .iter()
-                    .any(|place| place.is_present(headers, query))
+        let mut places = self.places.iter();
+        places.any(|place| place.names_version(headers, query))
+    }
+
+    /// Whether a request is for the version that names none of its API's.
+    pub(crate) fn takes_rest(&self, headers: &Headers, query: Option<&[u8]>) -> bool {
+        let query = query.unwrap_or_default();
+        let mut places = self.places.iter();
+        self.takes_all() || self.is_default && !places.any(|place| place.is_present(headers, query))
     }
 
     /// Whether a request can be for both versions of an API by naming just one.
@@ -205,8 +204,10 @@ mod tests {
             (&by_any, &[("accept", "a/v1")], Some("v=2"), true),
         ] {
             let map = Headers::from_pairs(headers.iter().copied());
-            let found = selector.matches(&map, query.map(str::as_bytes))
-                || selector.preference(&map).is_some();
+            let query = query.map(str::as_bytes);
+            let found = selector.is_named(&map, query)
+                || selector.preference(&map).is_some()
+                || selector.takes_rest(&map, query);
             assert_eq!(found, expected, "{selector:?} {headers:?} {query:?}");
         }
     }

@@ -145,6 +145,42 @@ fn the_version_that_a_client_prefers_counts() {
 }
 
 #[test]
+fn a_named_version_goes_before_the_default_wherever_they_stand() {
+    let default = r#"{"api": "v1", "version": {"header": "v", "value": "1", "default": true}, "sunset": "2027-01-01T00:00:00Z"}"#;
+    let named = r#"{"api": "v1", "version": [{"media_type": "a/v2"}, {"header": "w", "value": "2"},
+        {"query": "w", "value": "2"}]}"#;
+    let all = r#"{"api": "v1", "sunset": "2028-01-01T00:00:00Z"}"#;
+    for (versions, places) in [
+        ([default, named, all], [0, 1, 2]),
+        ([named, default, all], [1, 0, 2]),
+        ([all, named, default], [2, 1, 0]),
+    ] {
+        let (table, apis) = read(&format!("[{}]", versions.join(", ")));
+        let (table, api) = (table.unwrap(), apis.id("v1").unwrap());
+        let [default, named, all] = places;
+        for (headers, query, expected) in [
+            (&[][..], None, default),
+            (&[("accept", "text/html, */*")], None, default),
+            (&[("w", "3")], Some("w=3"), default),
+            (&[("v", "1")], None, default),
+            (&[("v", "3")], None, all),
+            (&[("accept", "a/v2, */*;q=0.1")], None, named),
+            (&[("content-type", "a/v2")], None, named),
+            (&[("w", "2")], None, named),
+            (&[], Some("w=2"), named),
+            (&[("v", "3"), ("w", "2")], None, named),
+        ] {
+            let headers = Headers::from_pairs(headers.iter().copied());
+            assert_eq!(
+                table.find_place(api, &headers, query.map(str::as_bytes)),
+                Some(expected),
+                "{headers:?} {query:?} of {versions:?}"
+            );
+        }
+    }
+}
+
+#[test]
 fn what_makes_no_sense_is_refused_with_a_cure() {
     for (fields, expected) in [
         (r#""sunset": "2027-03-15T00:00:00Z""#.to_owned(), "sunset[0]: the field \"api\" is missing, add it, or \"apis\""),
