@@ -12,14 +12,13 @@
 //!   grace: { acme: 2027-06-30T00:00:00Z }
 //! ```
 
+mod metrics;
 pub mod problems;
 
-use std::cell::RefCell;
-
-use hashbrown::{HashMap, HashSet};
+use hashbrown::HashSet;
 use serde_json::json;
 use tollgate_core::config::{Rejected, key_path, nearest, quote};
-use tollgate_core::host::{CounterId, Host};
+use tollgate_core::host::Host;
 use tollgate_core::limit_headers::whole_seconds;
 use tollgate_core::policy::{
     Callbacks, Compile, Exchange, Mode, Policy, Responding, ResponseUse, Step, StepResult,
@@ -32,26 +31,14 @@ use tollgate_lifecycle::{
     merge_deprecation, merge_links, merge_sunset,
 };
 
+use metrics::Metrics;
 use problems::{API_BROWNOUT, API_MOVED, API_RETIRED, API_UNAVAILABLE};
 
 /// The policy; see the crate's documentation.
 pub struct Sunset {
     lives: LifecycleTable,
-    calls: RefCell<HashMap<Series, Option<CounterId>>>,
+    metrics: Metrics,
 }
-
-/// A counter of calls.
-#[derive(Clone, Copy, PartialEq, Eq, Hash)]
-struct Series {
-    /// The version's place.
-    life: usize,
-    stage: &'static str,
-    /// The consumer's place; `None` for all beyond the cap, and for callers that are none.
-    consumer: Option<u32>,
-}
-
-/// How many consumers, in the order of the configuration, have counters of their own.
-const MOST_CONSUMERS: u32 = 200;
 
 /// What the policy remembers of a request.
 #[derive(Default)]
@@ -83,7 +70,7 @@ impl Policy for Sunset {
         check_grace(&section, cx);
         cx.errors.none_since(before).map(|()| Sunset {
             lives,
-            calls: RefCell::default(),
+            metrics: Metrics::default(),
         })
     }
 
@@ -263,7 +250,7 @@ impl Sunset {
 
     /// Counts a call of a version that has an end, by who calls.
     fn count<H: Host>(&self, stream: &Stream, x: &Exchange<'_, H>) {
-        let (Some(place), Some(life)) = (stream.life, self.life(stream)) else {
+        let (Some(api), Some(life)) = (x.api, self.life(stream)) else {
             return;
         };
         let stage = match life.at(x.now, stream.consumer.as_deref()) {
@@ -273,37 +260,7 @@ impl Sunset {
             Stage::Retired => "retired",
         };
         x.host.set_filter_state("tollgate_lifecycle", stage);
-        let consumer = x.facts.consumer.as_ref();
-        let series = Series {
-            life: place,
-            stage,
-            consumer: consumer
-                .map(|consumer| consumer.index)
-                .filter(|index| *index < MOST_CONSUMERS),
-        };
-        // Nothing below calls back into this object, so the borrow can't be taken already.
-        let Ok(mut calls) = self.calls.try_borrow_mut() else {
-            return;
-        };
-        let counter = calls.entry(series).or_insert_with(|| {
-            let consumer = match (series.consumer, consumer) {
-                (Some(_), Some(consumer)) => &consumer.id,
-                (None, Some(_)) => "_other",
-                (_, None) => "_none",
-            };
-            self.show_end(x);
-            x.host.counter(&counter_name(
-                "tollgate_lifecycle_requests_total",
-                &[
-                    ("api", x.api_name()),
-                    ("stage", stage),
-                    ("consumer", consumer),
-                ],
-            ))
-        });
-        if let Some(counter) = counter {
-            x.host.increment(*counter, 1);
-        }
+        self.metrics.count(api, stage, x, || self.show_end(x));
     }
 }
 

@@ -1,4 +1,5 @@
 use serde_json::{Value, json};
+use sha2::{Digest as _, Sha256};
 use std::time::Duration;
 
 use tollgate_core::chain::Responded;
@@ -41,6 +42,11 @@ fn start(version: Value) -> Plugin {
         "sunset": [life],
     });
     Plugin::start(&config).unwrap_or_else(|errors| panic!("{errors}"))
+}
+
+fn sha256(key: &str) -> String {
+    let digest = Sha256::digest(key.as_bytes());
+    digest.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 fn at(plugin: &Plugin, instant: &str) {
@@ -208,6 +214,73 @@ fn calls_are_counted_by_version_and_caller() {
     assert_eq!(
         plugin.host.filter_state.borrow()["tollgate_lifecycle"],
         "deprecated"
+    );
+}
+
+/// The calls that are counted, by API, stage and consumer.
+fn counted(plugin: &Plugin) -> Vec<(String, u64)> {
+    let counters = plugin.host.process.counters();
+    let calls = counters.iter().filter_map(|(name, count)| {
+        let labels = name.strip_suffix(";.;tollgate_lifecycle_requests_total")?;
+        let values = labels
+            .split(";.;")
+            .filter_map(|label| label.split("=.=").nth(1));
+        Some((values.collect::<Vec<_>>().join(" "), *count))
+    });
+    let mut calls: Vec<_> = calls.collect();
+    calls.sort();
+    calls
+}
+
+#[test]
+fn apis_that_live_alike_are_counted_apart() {
+    let plugin = Plugin::start(&json!({
+        "apis": [
+            { "name": "accounts", "match": [{ "path": "/v1/accounts/{**}" }] },
+            { "name": "cards", "match": [{ "path": "/v1/cards/{**}" }] },
+        ],
+        "sunset": [{ "apis": ["accounts", "cards"], "deprecated": "2026-09-15T00:00:00Z" }],
+    }));
+    let plugin = plugin.unwrap_or_else(|errors| panic!("{errors}"));
+    for path in ["/v1/accounts/42", "/v1/cards/7", "/v1/cards/8"] {
+        plugin.send(get(path));
+    }
+    assert_eq!(
+        counted(&plugin),
+        [
+            ("accounts deprecated _none".to_owned(), 1),
+            ("cards deprecated _none".to_owned(), 2),
+        ]
+    );
+}
+
+#[test]
+fn callers_beyond_the_cap_are_told_from_those_that_are_not_known() {
+    let consumers: Vec<Value> = (0..202)
+        .map(|i| json!({ "id": format!("c{i}"), "plan": "gold", "keys": [{ "sha256": sha256(&format!("k{i}")) }] }))
+        .collect();
+    let plugin = Plugin::start(&json!({
+        "apis": [{ "name": "accounts", "match": [{ "path": "/v1/accounts/{**}" }] }],
+        "usage_plan": {
+            "key": { "header": "x-api-key" },
+            "plans": { "gold": {} },
+            "anonymous": { "plan": "gold" },
+            "consumers": consumers,
+        },
+        "sunset": [{ "api": "accounts", "deprecated": "2026-09-15T00:00:00Z" }],
+    }));
+    let plugin = plugin.unwrap_or_else(|errors| panic!("{errors}"));
+    call(&plugin);
+    for i in [199, 200, 201] {
+        plugin.send(get("/v1/accounts/42").header("x-api-key", format!("k{i}")));
+    }
+    assert_eq!(
+        counted(&plugin),
+        [
+            ("accounts deprecated _none".to_owned(), 1),
+            ("accounts deprecated _other".to_owned(), 2),
+            ("accounts deprecated c199".to_owned(), 1),
+        ]
     );
 }
 

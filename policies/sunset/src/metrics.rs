@@ -1,0 +1,85 @@
+//! What operators see: who still calls, and when an API ends.
+
+use std::cell::RefCell;
+
+use hashbrown::HashMap;
+use tollgate_core::apis::ApiId;
+use tollgate_core::host::{CounterId, Host};
+use tollgate_core::policy::{Consumer, Exchange};
+use tollgate_core::telemetry::counter_name;
+
+/// The counters that are known so far.
+#[derive(Default)]
+pub(crate) struct Metrics {
+    calls: RefCell<HashMap<Series, Option<CounterId>>>,
+}
+
+/// A counter of calls: all that its labels tell, and no more.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+struct Series {
+    api: ApiId,
+    stage: &'static str,
+    caller: Caller,
+}
+
+/// Who calls.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+enum Caller {
+    /// No consumer that is known.
+    None,
+    /// A consumer, by its place.
+    Own(u32),
+    /// One of the consumers that have no counter of their own.
+    Other,
+}
+
+/// How many consumers, in the order of the configuration, have counters of their own.
+const MOST_CONSUMERS: u32 = 200;
+
+impl Metrics {
+    /// Counts a call, by who calls. `new` is called before the first of its counter.
+    pub(crate) fn count<H: Host>(
+        &self,
+        api: ApiId,
+        stage: &'static str,
+        x: &Exchange<'_, H>,
+        new: impl FnOnce(),
+    ) {
+        let consumer = x.facts.consumer.as_ref();
+        let caller = Caller::of(consumer);
+        let series = Series { api, stage, caller };
+        // Nothing below calls back into this object, so the borrow can't be taken already.
+        let Ok(mut calls) = self.calls.try_borrow_mut() else {
+            return;
+        };
+        let counter = calls.entry(series).or_insert_with(|| {
+            new();
+            let consumer = match (caller, consumer) {
+                (Caller::Own(_), Some(consumer)) => &consumer.id,
+                (Caller::Other, _) => "_other",
+                _ => "_none",
+            };
+            x.host.counter(&counter_name(
+                "tollgate_lifecycle_requests_total",
+                &[
+                    ("api", x.api_name()),
+                    ("stage", stage),
+                    ("consumer", consumer),
+                ],
+            ))
+        });
+        if let Some(counter) = counter {
+            x.host.increment(*counter, 1);
+        }
+    }
+}
+
+impl Caller {
+    fn of(consumer: Option<&Consumer>) -> Caller {
+        match consumer.map(|consumer| consumer.index) {
+            None => Caller::None,
+            Some(index) if index < MOST_CONSUMERS => Caller::Own(index),
+            Some(_) => Caller::Other,
+        }
+    }
+}
