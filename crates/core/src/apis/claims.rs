@@ -15,11 +15,11 @@ use crate::target::LetterCase;
 
 /// A parsed match.
 pub(super) struct Requests {
-    hosts: Vec<HostPattern>,
+    pub(super) hosts: Vec<HostPattern>,
     /// In the letter case in which they are compared.
     pub(super) templates: Vec<Template>,
     /// None takes all methods.
-    methods: Vec<Option<Method>>,
+    pub(super) methods: Vec<Option<Method>>,
 }
 
 impl Requests {

@@ -28,6 +28,15 @@ enum Pattern {
 impl HostPattern {
     /// Any host, and no host at all.
     pub const ANY: HostPattern = HostPattern(Pattern::Any);
+
+    /// A host that fits; none if any does.
+    pub(super) fn sample(&self) -> Option<String> {
+        match &self.0 {
+            Pattern::Exact(name) => Some(name.clone()),
+            Pattern::Under(parent) => Some(format!("_.{parent}")),
+            Pattern::Any => None,
+        }
+    }
 }
 
 /// The longest name that DNS can hold, without the trailing dot (RFC 1035 §2.3.4).

@@ -36,6 +36,9 @@ impl Method {
     }
 }
 
+/// A method that nobody has a use for, and that no document names.
+pub(super) const UNNAMED: &str = "-";
+
 /// Refuses the method of a request, where rules name methods, if a server behind might take it for
 /// another. Such servers are not right to ignore the case of `post`, but HTTP/2 brings it to them.
 pub fn check_method(method: &[u8]) -> Result<(), AmbiguousRequest> {

@@ -1,13 +1,13 @@
 //! The table of APIs.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::authority::Authority;
 use super::claims::{Claim, Claims, Requests};
 use super::host::HostTable;
-use super::method::check_method;
+use super::method::{UNNAMED, check_method};
 use super::routes::Routes;
-use super::{ApiConfig, HostOptions, Template};
+use super::{ApiConfig, HostOptions, HostPattern, Method, Template};
 use crate::config::{ConfigErrors, Rejected, expected_one_of, quote};
 use crate::name::Name;
 use crate::target::{AmbiguousRequest, LetterCase, PathOptions, RequestTarget};
@@ -42,6 +42,10 @@ struct Api {
     name: String,
     /// The most specific first.
     templates: Vec<Template>,
+    /// Those of all its matches.
+    hosts: BTreeSet<HostPattern>,
+    /// The same; none stands for all.
+    methods: BTreeSet<Option<Method>>,
 }
 
 impl ApiTable {
@@ -77,6 +81,8 @@ impl ApiTable {
             table.apis.push(Api {
                 name,
                 templates: Vec::new(),
+                hosts: BTreeSet::new(),
+                methods: BTreeSet::new(),
             });
             for (index, requests) in matches.0.into_iter().enumerate() {
                 let path = format!("{path}.match[{index}]");
@@ -84,7 +90,7 @@ impl ApiTable {
                 claims.add(id, &requests, |claim, other| {
                     errors.add(path.as_str(), table.conflict(id, other, claim));
                 });
-                table.add_templates(requests.templates);
+                table.add_requests(requests);
             }
         }
         match claims.compile() {
@@ -203,6 +209,20 @@ impl ApiTable {
         self.apis.get(id.index()).map_or(&[], |api| &api.templates)
     }
 
+    /// A host and a method of each kind that the matches of an API tell apart: for each of its hosts
+    /// one that fits, none for any; for each of its methods that, and for all one that is named
+    /// nowhere. A host and a method may be of different matches, so whether a request with them is
+    /// for the API depends on its path.
+    pub fn samples(&self, id: ApiId) -> impl Iterator<Item = (Option<String>, &str)> {
+        self.apis.get(id.index()).into_iter().flat_map(|api| {
+            api.hosts.iter().flat_map(|host| {
+                let methods = api.methods.iter();
+                let methods = methods.map(|method| method.as_ref().map_or(UNNAMED, Method::as_str));
+                methods.map(|method| (host.sample(), method))
+            })
+        })
+    }
+
     /// The APIs and their names, in the order of the document.
     pub fn iter(&self) -> impl Iterator<Item = (ApiId, &str)> {
         (0..=u16::MAX)
@@ -235,10 +255,12 @@ impl ApiTable {
         self.by_name.entry(name.to_owned()).or_insert(id);
     }
 
-    /// Adds templates to the API that was added last.
-    fn add_templates(&mut self, templates: Vec<Template>) {
+    /// Adds requests to the API that was added last.
+    fn add_requests(&mut self, requests: Requests) {
         if let Some(api) = self.apis.last_mut() {
-            api.templates.extend(templates);
+            api.hosts.extend(requests.hosts);
+            api.methods.extend(requests.methods);
+            api.templates.extend(requests.templates);
             api.templates.sort_by(Template::cmp_specificity);
             api.templates.dedup();
         }

@@ -1,7 +1,5 @@
 //! Whether a successor is the version itself.
 
-use std::cmp::Ordering;
-
 use tollgate_core::apis::{ApiId, ApiTable, Template};
 use tollgate_core::target::{EscapedSlashes, PathOptions, RequestTarget};
 
@@ -9,7 +7,8 @@ use crate::selector::{Place, VersionSelector};
 use crate::successor::Successor;
 
 /// Whether the successor of something in an API is in the API again, judged by a path of each of its
-/// templates. Of an absolute URI that is not known: its host may be another.
+/// templates, with its hosts and its methods. Of an absolute URI that is not known: its host may be
+/// another.
 pub(super) fn leads_back(successor: &Successor, api: ApiId, apis: &ApiTable) -> bool {
     let options = PathOptions {
         escaped_slashes: EscapedSlashes::Keep,
@@ -18,62 +17,44 @@ pub(super) fn leads_back(successor: &Successor, api: ApiId, apis: &ApiTable) -> 
     !successor.has_origin()
         && apis.templates(api).iter().any(|template| {
             let sample = sample_path(template);
-            let uri = RequestTarget::parse(sample.as_bytes(), &options)
-                .ok()
-                .and_then(|target| {
-                    successor.uri(std::slice::from_ref(template), &target, std::iter::empty())
-                });
-            uri.is_some_and(|uri| belongs_to(&uri, api, apis, &options))
+            let Ok(before) = RequestTarget::parse(sample.as_bytes(), &options) else {
+                return false;
+            };
+            let template = std::slice::from_ref(template);
+            let Some(uri) = successor.uri(template, &before, std::iter::empty()) else {
+                return false;
+            };
+            RequestTarget::parse(uri.as_bytes(), &options)
+                .is_ok_and(|after| both_belong_to(api, apis, &before, &after))
         })
 }
 
-/// Whether the API has a template for a path that is more specific than those of all other APIs.
-fn belongs_to(uri: &str, api: ApiId, apis: &ApiTable, options: &PathOptions) -> bool {
-    let Ok(target) = RequestTarget::parse(uri.as_bytes(), options) else {
-        return false;
-    };
-    let best = |id: ApiId| {
-        let taken = apis
-            .templates(id)
-            .iter()
-            .filter(|template| template.captures(&target).is_some());
-        taken.map(specificity).min()
-    };
-    let Some(own) = best(api) else {
-        return false;
-    };
-    let mut others = apis
-        .iter()
-        .filter(|(id, _)| *id != api)
-        .filter_map(|(id, _)| best(id));
-    others.all(|other| own.cmp(&other) == Ordering::Less)
+/// Whether the API has requests for one target that would still be its own if they were for the
+/// other: a client that follows a redirect keeps the host and the method.
+fn both_belong_to(
+    api: ApiId,
+    apis: &ApiTable,
+    before: &RequestTarget<'_>,
+    after: &RequestTarget<'_>,
+) -> bool {
+    let mut templates = apis.templates(api).iter();
+    // Few successors get past this, so that all hosts and methods are tried for few.
+    templates.any(|template| template.captures(after).is_some())
+        && apis.samples(api).any(|(host, method)| {
+            let host = host.as_deref().map(str::as_bytes);
+            let belongs = |target| apis.find(host, method.as_bytes(), target) == Ok(Some(api));
+            belongs(before) && belongs(after)
+        })
 }
 
-/// A path that the template takes.
+/// A path that the template takes, and most likely no more specific one.
 fn sample_path(template: &Template) -> String {
     let text = template.to_string();
     let segments = text.split('/').map(|segment| match is_wildcard(segment) {
-        true => "x",
+        true => "~",
         false => segment,
     });
     segments.collect::<Vec<_>>().join("/")
-}
-
-/// Orders templates that take a path in common: the smaller is the more specific, as in
-/// [`tollgate_core::apis`].
-fn specificity(template: &Template) -> Vec<u8> {
-    let text = template.to_string();
-    let segments = text.split('/').skip(1).map(|segment| match segment {
-        "**" => 3,
-        _ if segment.ends_with("=**}") => 3,
-        _ if is_wildcard(segment) => 1,
-        _ => 0,
-    });
-    let mut ranks: Vec<u8> = segments.collect();
-    if ranks.last() != Some(&3) {
-        ranks.push(2);
-    }
-    ranks
 }
 
 /// Templates show the characters themselves as escapes.

@@ -14,7 +14,11 @@ const APIS: &str = r#"[
 ]"#;
 
 fn read(sunset: &str) -> (Result<LifecycleTable, String>, ApiTable) {
-    let text = format!(r#"{{"apis": {APIS}, "sunset": {sunset}}}"#);
+    read_with(APIS, sunset)
+}
+
+fn read_with(apis: &str, sunset: &str) -> (Result<LifecycleTable, String>, ApiTable) {
+    let text = format!(r#"{{"apis": {apis}, "sunset": {sunset}}}"#);
     let mut document = Document::parse(text.as_bytes()).unwrap();
     let mut errors = ConfigErrors::default();
     let apis: Vec<ApiConfig> = document.take("apis", &mut errors).unwrap().unwrap();
@@ -289,6 +293,70 @@ fn successors_that_lead_somewhere_else_are_allowed() {
     ] {
         let (table, _) = read(&format!("[{{{fields}}}]"));
         assert!(table.is_ok(), "{fields}: {}", table.unwrap_err());
+    }
+}
+
+#[test]
+fn a_successor_leads_back_by_host_and_method_too() {
+    for (own, other, successor, leads_back) in [
+        (
+            r#"{"hosts": "a.example", "path": "/**"}"#,
+            r#"{"hosts": "b.example", "path": "/**"}"#,
+            "/v2",
+            true,
+        ),
+        (
+            r#"{"hosts": "*.a.example", "path": "/**"}"#,
+            r#"{"path": "/**"}"#,
+            "/v2",
+            true,
+        ),
+        (
+            r#"{"methods": "GET", "path": "/**"}"#,
+            r#"{"methods": "POST", "path": "/**"}"#,
+            "/v2",
+            true,
+        ),
+        (
+            r#"{"path": "/**"}"#,
+            r#"{"methods": "GET", "path": "/v2/**"}"#,
+            "/v2",
+            true,
+        ),
+        (
+            r#"{"path": "/**"}"#,
+            r#"{"hosts": "b.example", "path": "/v2/**"}"#,
+            "/v2",
+            true,
+        ),
+        (
+            r#"{"methods": "GET", "path": "/**"}"#,
+            r#"{"path": "/v2/**"}"#,
+            "/v2",
+            false,
+        ),
+        (
+            r#"{"path": "/v1/**"}"#,
+            r#"{"path": "/v2/**"}"#,
+            "/v2",
+            false,
+        ),
+        (r#"{"path": "/*"}"#, r#"{"path": "/x"}"#, "/y", true),
+    ] {
+        let apis = format!(
+            r#"[{{"name": "own", "match": {own}}}, {{"name": "other", "match": {other}}}]"#
+        );
+        let sunset = format!(r#"[{{"api": "own", {DATES}, "successor": "{successor}"}}]"#);
+        let error = read_with(&apis, &sunset).0.err();
+        let expected = "sunset[0].successor: leads back to \"own\"";
+        assert_eq!(
+            error
+                .as_ref()
+                .is_some_and(|error| error.starts_with(expected)),
+            leads_back,
+            "{own} {other}: {error:?}"
+        );
+        assert_eq!(error.is_some(), leads_back);
     }
 }
 
