@@ -16,8 +16,10 @@ use crate::uri::Docs;
 /// How far a version's life has come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Stage {
-    /// It is neither deprecated nor at its end.
+    /// It is not deprecated, and no end is known.
     Live,
+    /// Its end is known, and it is not deprecated, or not yet.
+    Ending,
     /// It is served, and should not be used any more.
     Deprecated,
     /// It is dark for practice.
@@ -67,7 +69,10 @@ impl Lifecycle {
             return Stage::Retired;
         }
         if self.deprecated.is_none_or(|deprecated| now < deprecated) {
-            return Stage::Live;
+            return match end {
+                Some(_) => Stage::Ending,
+                None => Stage::Live,
+            };
         }
         match self.brownouts.find(now).filter(|_| own_end.is_none()) {
             Some(stretch) => Stage::Brownout {

@@ -25,7 +25,6 @@ use tollgate_core::policy::{
     TargetUse,
 };
 use tollgate_core::problem::{Kind, Problem};
-use tollgate_core::telemetry::counter_name;
 use tollgate_lifecycle::{
     AfterSunset, Answer, Elsewhere, Lifecycle, LifecycleTable, Merged, Stage, VersionConfig,
     merge_deprecation, merge_links, merge_sunset,
@@ -218,7 +217,7 @@ impl Sunset {
         }
         let successor = || stream.elsewhere.successor().map(str::to_owned);
         let problem = match life.at(x.now, consumer) {
-            Stage::Live | Stage::Deprecated => return Ok(()),
+            Stage::Live | Stage::Ending | Stage::Deprecated => return Ok(()),
             Stage::Brownout { until, answer } => {
                 brownout(answer, until.saturating_since(x.now), successor())
             }
@@ -234,33 +233,24 @@ impl Sunset {
         life.mode().refuse(problem, x)
     }
 
-    /// Shows operators when the API at hand ends, or next ends if versions of it end one by one.
-    fn show_end<H: Host>(&self, x: &Exchange<'_, H>) {
-        let Some(end) = x.api.and_then(|api| self.lives.next_end(api, x.now)) else {
-            return;
-        };
-        let name = counter_name(
-            "tollgate_sunset_timestamp_seconds",
-            &[("api", x.api_name())],
-        );
-        if let Some(gauge) = x.host.gauge(&name) {
-            x.host.set_gauge(gauge, end);
-        }
-    }
-
-    /// Counts a call of a version that has an end, by who calls.
+    /// Counts a call, by who calls, and shows operators when the API ends, or next ends if its
+    /// versions end one by one.
     fn count<H: Host>(&self, stream: &Stream, x: &Exchange<'_, H>) {
         let (Some(api), Some(life)) = (x.api, self.life(stream)) else {
             return;
         };
         let stage = match life.at(x.now, stream.consumer.as_deref()) {
             Stage::Live => "live",
+            Stage::Ending => "ending",
             Stage::Deprecated => "deprecated",
             Stage::Brownout { .. } => "brownout",
             Stage::Retired => "retired",
         };
         x.host.set_filter_state("tollgate_lifecycle", stage);
-        self.metrics.count(api, stage, x, || self.show_end(x));
+        self.metrics.count(api, stage, x);
+        if let Some(end) = self.lives.next_end(api, x.now) {
+            self.metrics.show_end(api, end, x);
+        }
     }
 }
 

@@ -12,6 +12,8 @@ use tollgate_core::telemetry::counter_name;
 #[derive(Default)]
 pub(crate) struct Metrics {
     calls: RefCell<HashMap<Series, Option<CounterId>>>,
+    /// When each API ends, as it was shown last.
+    ends: RefCell<HashMap<ApiId, u64>>,
 }
 
 /// A counter of calls: all that its labels tell, and no more.
@@ -37,14 +39,8 @@ enum Caller {
 const MOST_CONSUMERS: u32 = 200;
 
 impl Metrics {
-    /// Counts a call, by who calls. `new` is called before the first of its counter.
-    pub(crate) fn count<H: Host>(
-        &self,
-        api: ApiId,
-        stage: &'static str,
-        x: &Exchange<'_, H>,
-        new: impl FnOnce(),
-    ) {
+    /// Counts a call, by who calls.
+    pub(crate) fn count<H: Host>(&self, api: ApiId, stage: &'static str, x: &Exchange<'_, H>) {
         let consumer = x.facts.consumer.as_ref();
         let caller = Caller::of(consumer);
         let series = Series { api, stage, caller };
@@ -53,7 +49,6 @@ impl Metrics {
             return;
         };
         let counter = calls.entry(series).or_insert_with(|| {
-            new();
             let consumer = match (caller, consumer) {
                 (Caller::Own(_), Some(consumer)) => &consumer.id,
                 (Caller::Other, _) => "_other",
@@ -70,6 +65,24 @@ impl Metrics {
         });
         if let Some(counter) = counter {
             x.host.increment(*counter, 1);
+        }
+    }
+
+    /// Shows when an API ends, in seconds since the Unix epoch, where that is not what was shown
+    /// last.
+    pub(crate) fn show_end<H: Host>(&self, api: ApiId, end: u64, x: &Exchange<'_, H>) {
+        let Ok(mut ends) = self.ends.try_borrow_mut() else {
+            return;
+        };
+        if ends.insert(api, end) == Some(end) {
+            return;
+        }
+        let name = counter_name(
+            "tollgate_sunset_timestamp_seconds",
+            &[("api", x.api_name())],
+        );
+        if let Some(gauge) = x.host.gauge(&name) {
+            x.host.set_gauge(gauge, end);
         }
     }
 }

@@ -205,6 +205,45 @@ fn the_end_of_a_version_is_shown_once_it_is_called() {
 }
 
 #[test]
+fn of_versions_that_end_one_by_one_the_next_end_is_shown() {
+    let plugin = Plugin::start(&json!({
+        "apis": [{ "name": "accounts", "match": [{ "path": "/v1/accounts/{**}" }] }],
+        "sunset": [
+            {
+                "api": "accounts",
+                "version": { "header": "v", "value": "1" },
+                "sunset": "2027-03-15T00:00:00Z",
+            },
+            {
+                "api": "accounts",
+                "version": { "header": "v", "value": "2", "default": true },
+                "sunset": "2027-06-30T00:00:00Z",
+            },
+        ],
+    }));
+    let plugin = plugin.unwrap_or_else(|errors| panic!("{errors}"));
+    let name = "api=.=accounts;.;tollgate_sunset_timestamp_seconds";
+    for (now, end) in [
+        ("2027-03-14T23:59:59Z", 1_805_068_800),
+        ("2027-03-15T00:00:00Z", 1_814_313_600),
+        // Back with the clock, and behind the last.
+        ("2027-03-14T00:00:00Z", 1_805_068_800),
+        ("2027-07-01T00:00:00Z", 1_814_313_600),
+    ] {
+        at(&plugin, now);
+        call(&plugin);
+        assert_eq!(plugin.host.process.gauges().get(name), Some(&end), "{now}");
+    }
+    assert_eq!(
+        counted(&plugin),
+        [
+            ("accounts ending _none".to_owned(), 3),
+            ("accounts retired _none".to_owned(), 1),
+        ]
+    );
+}
+
+#[test]
 fn calls_are_counted_by_version_and_caller() {
     let plugin = start(json!({}));
     call(&plugin);

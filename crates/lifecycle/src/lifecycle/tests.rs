@@ -58,8 +58,8 @@ fn stages_change_to_the_second_in_either_direction() {
         answer: Answer::Unavailable,
     };
     let moments = [
-        (0, Stage::Live, Stage::Live),
-        (DEPRECATED - 1, Stage::Live, Stage::Live),
+        (0, Stage::Ending, Stage::Ending),
+        (DEPRECATED - 1, Stage::Ending, Stage::Ending),
         (DEPRECATED, Stage::Deprecated, Stage::Deprecated),
         (DARK - 1, Stage::Deprecated, Stage::Deprecated),
         (DARK, brownout, Stage::Deprecated),
@@ -85,15 +85,16 @@ fn stages_change_to_the_second_in_either_direction() {
 #[test]
 fn a_version_may_have_just_one_of_the_dates() {
     let (life, _) = lifecycle(r#""deprecated": "2026-09-15T00:00:00Z""#);
+    assert_eq!(life.at(at(DEPRECATED - 1), None), Stage::Live);
     assert_eq!(life.at(at(u64::MAX), None), Stage::Deprecated);
     assert!(life.sunset(None).is_none());
     let (life, _) = lifecycle(r#""sunset": "2027-03-15T00:00:00Z""#);
-    assert_eq!(life.at(at(SUNSET - 1), None), Stage::Live);
+    assert_eq!(life.at(at(SUNSET - 1), None), Stage::Ending);
     assert_eq!(life.at(at(SUNSET), None), Stage::Retired);
     assert!(life.deprecation().is_none());
     let same = "2027-03-15T00:00:00Z";
     let (life, _) = lifecycle(&format!(r#""deprecated": "{same}", "sunset": "{same}""#));
-    assert_eq!(life.at(at(SUNSET - 1), None), Stage::Live);
+    assert_eq!(life.at(at(SUNSET - 1), None), Stage::Ending);
     assert_eq!(life.at(at(SUNSET), None), Stage::Retired);
 }
 
@@ -155,7 +156,7 @@ fn the_parameter_that_names_the_version_stays_behind() {
 
 fn rank(stage: Stage) -> u8 {
     match stage {
-        Stage::Live => 0,
+        Stage::Live | Stage::Ending => 0,
         Stage::Deprecated | Stage::Brownout { .. } => 1,
         Stage::Retired => 2,
     }
@@ -179,7 +180,8 @@ proptest! {
             prop_assert!(ranks.is_sorted());
             for now in &times {
                 match life.at(at(*now), consumer) {
-                    Stage::Live => prop_assert!(*now < DEPRECATED),
+                    Stage::Live => prop_assert!(false, "its end is known"),
+                    Stage::Ending => prop_assert!(*now < DEPRECATED),
                     Stage::Retired => {
                         let end = if consumer.is_some() { GRACE } else { SUNSET };
                         prop_assert!(*now >= end);
