@@ -18,11 +18,13 @@ impl Template {
         let mut captures = Captures {
             segments: Vec::new(),
             rest: "",
+            ends_in_slash: false,
         };
         if target.literal().is_empty() {
             return self.takes_everything().then_some(captures);
         }
         let mut rest = std::str::from_utf8(target.path()).ok()?.strip_prefix('/')?;
+        captures.ends_in_slash = rest.ends_with('/') && self.ends_in_wildcard();
         for segment in &self.segments {
             let (head, tail) = rest.split_once('/').unwrap_or((rest, ""));
             rest = tail;
@@ -40,7 +42,9 @@ impl Template {
 
     /// The path that comes out when the wildcards of this template are filled from captures of
     /// another: `{name}` from the one of that name, the first `*` from the first nameless one and so
-    /// on, and `**`, whatever its name, from `**`.
+    /// on, and `**`, whatever its name, from `**`. Where both end in a wildcard, a slash at the end is
+    /// kept: a link that is relative to the one path is then resolved alike against the other (RFC
+    /// 3986 section 5.2.3).
     ///
     /// It is a path as RFC 3986 has it: a raw `>` or `"` of the request, which a header that holds
     /// the path would end at, is escaped.
@@ -76,7 +80,9 @@ impl Template {
             path.push('/');
             push_uri_path(path, captures.rest);
         }
-        if path.len() == begin {
+        let has_slash = path.len() > begin && path.ends_with('/');
+        let takes_slash = captures.ends_in_slash && self.ends_in_wildcard();
+        if path.len() == begin || (takes_slash && !has_slash) {
             path.push('/');
         }
         Ok(())
@@ -91,6 +97,7 @@ impl Template {
         self.fill(&Captures {
             segments: ones.collect(),
             rest: "",
+            ends_in_slash: false,
         })?;
         match (&self.rest, &source.rest) {
             (Some(_), None) => Err(MissingCapture {
@@ -98,6 +105,10 @@ impl Template {
             }),
             _ => Ok(()),
         }
+    }
+
+    fn ends_in_wildcard(&self) -> bool {
+        self.rest.is_some() || matches!(self.segments.last(), Some(Segment::One(_)))
     }
 }
 
@@ -121,6 +132,8 @@ fn push_uri_path(path: &mut String, part: &str) {
 pub struct Captures<'a> {
     segments: Vec<(Option<&'a str>, &'a str)>,
     rest: &'a str,
+    /// Whether the last wildcard is followed by a slash, at the end of the path.
+    ends_in_slash: bool,
 }
 
 impl<'a> Captures<'a> {
@@ -258,6 +271,13 @@ mod tests {
                 Some("/v2/accounts/7"),
             ),
             ("/**", "/v1/**", "/v1/", Some("/")),
+            ("/**", "/v1/**", "/v1/a/", Some("/a/")),
+            ("/v2/**", "/v1/**", "/v1/", Some("/v2/")),
+            ("/v2/**", "/v1/**", "/v1", Some("/v2")),
+            ("/v2/{id}", "/v1/{id}", "/v1/7/", Some("/v2/7/")),
+            ("/v2/{id}", "/v1/{id}", "/v1/7", Some("/v2/7")),
+            ("/{id}/v2", "/v1/{id}", "/v1/7/", Some("/7/v2")),
+            ("/**", "/**", "/", Some("/")),
             ("/v2", "/v1/**", "/v1/a", Some("/v2")),
             (
                 "/v2/*/**",
