@@ -125,12 +125,19 @@ impl Lifecycle {
     }
 
     /// The links for every response to the request whose thing is `elsewhere` too.
+    ///
+    /// A URI that is longer than 2 KiB is left out: it repeats what the client has sent, on every
+    /// response and perhaps twice, and proxies have limits to what headers may hold. Cut short it would
+    /// lead to something else.
     pub fn links<'a>(&'a self, elsewhere: &'a Elsewhere) -> impl Iterator<Item = Link<'a>> {
         let docs = |relation| {
             let docs = self.docs.as_ref()?;
             Some(Link::new(relation, docs.to_target()))
         };
-        let version = |relation, uri: Option<&'a str>| Some(Link::new(relation, uri?.into()));
+        let version = |relation, uri: Option<&'a str>| {
+            let uri = uri.filter(|uri| uri.len() <= LONGEST_TARGET)?;
+            Some(Link::new(relation, uri.into()))
+        };
         let links = [
             self.deprecation
                 .as_ref()
@@ -150,6 +157,9 @@ impl Lifecycle {
         self.grace.get(index).map(|(_, end)| end)
     }
 }
+
+/// The longest URI of another version in a link, in bytes.
+const LONGEST_TARGET: usize = 2048;
 
 /// Where a request's thing is in other versions; see [`Lifecycle::elsewhere`].
 #[derive(Clone, Debug, Default)]

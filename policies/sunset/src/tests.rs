@@ -114,6 +114,12 @@ fn the_end_may_be_a_redirect_or_a_hint() {
     let reply = plugin.send(get("/v1/accounts/42?a=b"));
     assert_eq!((reply.status, reply.kind().as_str()), (308, "api-moved"));
     assert_eq!(reply.header("location"), Some("/v2/accounts/42?a=b"));
+    // A long one is no link, and still the whole way.
+    let query = "x".repeat(4000);
+    let reply = plugin.send(get(&format!("/v1/accounts/42?{query}")));
+    let location = format!("/v2/accounts/42?{query}");
+    assert_eq!(reply.header("location"), Some(location.as_str()));
+    assert!(!reply.header("link").unwrap().contains("successor-version"));
     let plugin = start(json!({ "after_sunset": "pass" }));
     at(&plugin, "2027-04-01T00:00:00Z");
     assert_eq!(call(&plugin).status, 200);

@@ -135,6 +135,27 @@ fn links_lead_to_documentation_and_successors() {
 }
 
 #[test]
+fn what_a_client_sends_comes_back_in_links_up_to_a_bound() {
+    let (life, apis) = lifecycle(&format!(
+        r#"{BOTH}, "successor": "/v2/{{**}}", "latest": "https://api.example/latest/{{**}}""#
+    ));
+    let templates = apis.templates(apis.id("v1").unwrap());
+    let links = |uri_length: usize| {
+        let query = "x".repeat(uri_length - "/v2/a?".len());
+        let raw = format!("/v1/a?{query}");
+        let target = RequestTarget::parse(raw.as_bytes(), &PathOptions::default()).unwrap();
+        let elsewhere = life.elsewhere(templates, &target);
+        // Whole where it is not a link.
+        assert_eq!(elsewhere.successor().unwrap(), format!("/v2/a?{query}"));
+        let links = life.links(&elsewhere);
+        links.map(|link| link.relation().name()).collect::<Vec<_>>()
+    };
+    assert_eq!(links(100), ["successor-version", "latest-version"]);
+    assert_eq!(links(2048), ["successor-version"]);
+    assert!(links(2049).is_empty());
+}
+
+#[test]
 fn the_parameter_that_names_the_version_stays_behind() {
     let (life, apis) = {
         let text = format!(
