@@ -43,7 +43,6 @@ pub use html::CONTENT_SECURITY_POLICY;
 pub use origin::{AllowedOrigin, InvalidOrigin};
 pub use section::{Override, Section, Wrap};
 pub use settings::Settings;
-pub use status::phrase;
 pub use values::{
     ErrorStatus, HeaderText, InvalidHeaderText, InvalidLanguage, InvalidLine, InvalidMemberName,
     InvalidOverrideHeader, InvalidTypeBase, InvalidTypeUri, Language, Line, MemberName,

@@ -3,7 +3,7 @@
 /// The phrase of an error status, 400 to 599 (RFC 9110 section 15 and the IANA registry of status
 /// codes), which is the title of a problem whose type is `about:blank`. An unassigned status is
 /// called after its class.
-pub fn phrase(status: u16) -> &'static str {
+pub(crate) fn phrase(status: u16) -> &'static str {
     match status {
         308 => "Permanent Redirect",
         400 => "Bad Request",

@@ -161,10 +161,7 @@ impl ProblemDetails {
         common: &ResponseHeaders,
     ) -> LocalReply {
         let mut document = Document::new(problem.kind(), problem.detail());
-        if document.status != problem.status() {
-            document.status = problem.status();
-            document.title = tollgate_problem_format::phrase(document.status).into();
-        }
+        document.status = problem.status();
         document.instance = context.instance().map(Cow::Owned);
         for (name, value) in problem.extensions() {
             document.extend(*name, Cow::Borrowed(value));

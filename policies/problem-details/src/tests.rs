@@ -214,6 +214,36 @@ fn errors_of_the_gateway_become_problems() {
 }
 
 #[test]
+fn a_registered_type_keeps_its_title_whatever_the_status() {
+    let section = json!({ "overrides": { "upstream-timeout": { "title": "Too slow" } } });
+    let plugin = start(section);
+    let problem = |status, details| {
+        let source = gateway(details);
+        body(&replaced(respond(
+            &plugin,
+            Request::get("/"),
+            status,
+            &[],
+            &source,
+        )))
+    };
+    for status in [429, 503] {
+        let problem = problem(status, "local_rate_limited");
+        assert_eq!(problem["status"], status);
+        assert_eq!(
+            (problem["type"].as_str(), problem["title"].as_str()),
+            (
+                Some("https://iana.org/assignments/http-problem-types#quota-exceeded"),
+                Some("Request cannot be satisfied as assigned quota has been exceeded")
+            )
+        );
+    }
+    // The blank one has none of its own.
+    assert_eq!(problem(502, "no_healthy_upstream")["title"], "Bad Gateway");
+    assert_eq!(problem(408, "response_timeout")["title"], "Too slow");
+}
+
+#[test]
 fn what_somebody_has_written_is_left_alone() {
     let plugin = start(json!({ "wrap": ["gateway", "upstream_bare_4xx", "upstream_bare_5xx"] }));
     let text = [("content-type", "text/plain"), ("content-length", "5")];
