@@ -225,7 +225,7 @@ impl Rule {
         }
     }
 
-    /// Refuses a status that needs a header which only a problem of that status by itself has.
+    /// Refuses a status that needs a header which only a problem of that status by itself has, or none.
     fn check_status(
         &self,
         kind: Option<&Kind>,
@@ -235,10 +235,16 @@ impl Rule {
         let Some(status) = self.status else {
             return Ok(());
         };
+        let is_own = kind.is_some_and(|kind| kind.status == status);
+        if status == UPGRADE_REQUIRED && !is_own {
+            let message = "426 needs the header upgrade, which goes with the connection and can't \
+                           be set here: choose another status";
+            return Err(errors.add(key_path(path, "status"), message));
+        }
         let needed = HEADER_OF_STATUS.iter().find(|(of, _)| *of == status);
         let has = |needed: &str| self.headers.iter().any(|(name, _)| name == needed);
         match needed {
-            Some((_, header)) if !has(header) && kind.is_none_or(|kind| kind.status != status) => {
+            Some((_, header)) if !has(header) && !is_own => {
                 let message = format!(
                     "{status} needs the header {header}: set it under headers, or choose another \
                      status"
@@ -257,6 +263,9 @@ const HEADER_OF_STATUS: [(u16, &str); 3] = [
     (405, "allow"),
     (407, "proxy-authenticate"),
 ];
+
+/// Must tell what to upgrade to (RFC 9110 section 15.5.22).
+const UPGRADE_REQUIRED: u16 = 426;
 
 fn unknown_kind(name: &str, kinds: &[&Kind]) -> String {
     let mut names: Vec<&str> = kinds.iter().map(|kind| kind.name).collect();
@@ -505,6 +514,16 @@ mod tests {
                 json!({ "overrides": { "default_4xx": { "status": 405 } } }),
                 "problem_details.overrides.default_4xx.status: 405 needs the header allow: set it \
                  under headers, or choose another status",
+            ),
+            (
+                json!({ "overrides": { "quota-exceeded": { "status": 426 } } }),
+                "problem_details.overrides.quota-exceeded.status: 426 needs the header upgrade, \
+                 which goes with the connection and can't be set here: choose another status",
+            ),
+            (
+                json!({ "overrides": { "default_4xx": { "status": 426 } } }),
+                "problem_details.overrides.default_4xx.status: 426 needs the header upgrade, which \
+                 goes with the connection and can't be set here: choose another status",
             ),
             (
                 json!({ "wrap": ["gateways"] }),

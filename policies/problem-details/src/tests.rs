@@ -244,6 +244,28 @@ fn a_registered_type_keeps_its_title_whatever_the_status() {
 }
 
 #[test]
+fn a_range_that_is_refused_is_told_how_long_the_whole_is() {
+    let plugin = start(json!({
+        "wrap": ["upstream_bare_4xx"],
+        "overrides": { "upstream-refused": { "members": { "support": "us" } } },
+    }));
+    let headers = [("content-range", "bytes */1234"), ("content-length", "9")];
+    for (status, expected) in [(416, &["bytes */1234"][..]), (404, &[])] {
+        let source = ResponseSource::Upstream;
+        let reply = replaced(respond(
+            &plugin,
+            Request::get("/"),
+            status,
+            &headers,
+            &source,
+        ));
+        assert_eq!(reply.status, status);
+        assert_eq!(header(&reply, "content-range"), expected);
+        assert_eq!(header(&reply, "content-length"), [""; 0]);
+    }
+}
+
+#[test]
 fn what_somebody_has_written_is_left_alone() {
     let plugin = start(json!({ "wrap": ["gateway", "upstream_bare_4xx", "upstream_bare_5xx"] }));
     let text = [("content-type", "text/plain"), ("content-length", "5")];

@@ -70,7 +70,10 @@ pub(super) fn keep_headers(
         };
         let is_own = own.iter().any(|known| known == name);
         let of_gateway = *source != ResponseSource::Upstream;
-        let is_left = is_own || is_of_body(name) || (of_gateway && name == "server");
+        // Tells how long the whole is, of which no part was given (RFC 9110 section 15.5.17).
+        let is_of_status = reply.status == 416 && name == "content-range";
+        let is_left =
+            is_own || (is_of_body(name) && !is_of_status) || (of_gateway && name == "server");
         if !is_left {
             let name = HeaderName::from(name.to_owned());
             reply.headers.push((name, value.to_owned().into()));
