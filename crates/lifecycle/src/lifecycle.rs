@@ -24,8 +24,8 @@ pub enum Stage {
     Deprecated,
     /// It is dark for practice.
     Brownout {
-        /// When requests are served again, or the version ends.
-        until: Timestamp,
+        /// When requests are served again; none if that is never, as the version ends first.
+        until: Option<Timestamp>,
         /// How requests are answered.
         answer: Answer,
     },
@@ -76,11 +76,19 @@ impl Lifecycle {
         }
         match self.brownouts.find(now).filter(|_| own_end.is_none()) {
             Some(stretch) => Stage::Brownout {
-                until: Timestamp::from_seconds(u64::try_from(stretch.until).unwrap_or_default()),
+                until: self.served_from(stretch.until),
                 answer: stretch.answer,
             },
             None => Stage::Deprecated,
         }
+    }
+
+    /// The end of a brownout, if requests are served then.
+    fn served_from(&self, until: i64) -> Option<Timestamp> {
+        let has_ended = self.end.as_ref().is_some_and(|end| end.at <= until);
+        let is_served = !has_ended || self.after_sunset == AfterSunset::Pass;
+        let until = u64::try_from(until).unwrap_or_default();
+        is_served.then(|| Timestamp::from_seconds(until))
     }
 
     /// What becomes of requests once it is [retired](Stage::Retired).

@@ -15,6 +15,8 @@
 mod metrics;
 pub mod problems;
 
+use std::time::Duration;
+
 use hashbrown::HashSet;
 use serde_json::json;
 use tollgate_core::config::{Rejected, key_path, nearest, quote};
@@ -219,7 +221,8 @@ impl Sunset {
         let problem = match life.at(x.now, consumer) {
             Stage::Live | Stage::Ending | Stage::Deprecated => return Ok(()),
             Stage::Brownout { until, answer } => {
-                brownout(answer, until.saturating_since(x.now), successor())
+                let left = until.map(|until| until.saturating_since(x.now));
+                brownout(answer, left, successor())
             }
             Stage::Retired => match life.after_sunset() {
                 AfterSunset::Pass => return Ok(()),
@@ -254,7 +257,8 @@ impl Sunset {
     }
 }
 
-fn brownout(answer: Answer, left: std::time::Duration, successor: Option<String>) -> Problem {
+/// `left` is the time until the version is served again, if it is.
+fn brownout(answer: Answer, left: Option<Duration>, successor: Option<String>) -> Problem {
     let problem = match answer {
         Answer::Gone => Problem::new(
             &API_BROWNOUT,
@@ -265,7 +269,11 @@ fn brownout(answer: Answer, left: std::time::Duration, successor: Option<String>
             "This version of the API will end soon, and is switched off for a while to show it.",
         ),
     };
-    with_successor(problem, successor).with_header("retry-after", whole_seconds(left).to_string())
+    let problem = with_successor(problem, successor);
+    match left {
+        Some(left) => problem.with_header("retry-after", whole_seconds(left).to_string()),
+        None => problem,
+    }
 }
 
 fn retired(successor: Option<String>) -> Problem {

@@ -160,6 +160,15 @@ fn brownouts_say_when_they_end() {
     }
 }
 
+#[test]
+fn the_last_brownout_promises_no_service() {
+    let plugin = start(json!({ "brownouts": [{ "from": "2027-03-14T00:00:00Z", "for": "24h" }] }));
+    at(&plugin, "2027-03-14T12:00:00Z");
+    let reply = call(&plugin);
+    assert_eq!((reply.status, reply.kind().as_str()), (410, "api-brownout"));
+    assert_eq!(reply.header("retry-after"), None);
+}
+
 /// What a response of the upstream's gets.
 fn respond(plugin: &Plugin, headers: &[(&str, &str)]) -> ResponseHeaders {
     let (_, mut open): (Reply, Open<Chain>) = plugin.begin(get("/v1/accounts/42"));

@@ -54,7 +54,7 @@ fn stages_change_to_the_second_in_either_direction() {
     ));
     const DARK: u64 = 1_798_761_600;
     let brownout = Stage::Brownout {
-        until: at(DARK + 43_200),
+        until: Some(at(DARK + 43_200)),
         answer: Answer::Unavailable,
     };
     let moments = [
@@ -96,6 +96,24 @@ fn a_version_may_have_just_one_of_the_dates() {
     let (life, _) = lifecycle(&format!(r#""deprecated": "{same}", "sunset": "{same}""#));
     assert_eq!(life.at(at(SUNSET - 1), None), Stage::Ending);
     assert_eq!(life.at(at(SUNSET), None), Stage::Retired);
+}
+
+#[test]
+fn a_brownout_that_the_end_cuts_off_leads_to_no_service() {
+    for (after_sunset, served) in [("gone", false), ("redirect", false), ("pass", true)] {
+        let (life, _) = lifecycle(&format!(
+            r#"{BOTH}, "successor": "/v2/{{**}}", "after_sunset": "{after_sunset}",
+               "brownouts": [{{"from": "2027-03-14T00:00:00Z", "for": "24h"}},
+                             {{"from": "2027-03-01T00:00:00Z", "for": "1h"}}]"#
+        ));
+        let until = |now| match life.at(at(now), None) {
+            Stage::Brownout { until, .. } => until,
+            stage => panic!("{stage:?}"),
+        };
+        assert_eq!(until(SUNSET - 1), served.then_some(at(SUNSET)));
+        let first = SUNSET - 14 * 86_400;
+        assert_eq!(until(first), Some(at(first + 3600)));
+    }
 }
 
 #[test]
@@ -209,6 +227,7 @@ proptest! {
                     }
                     Stage::Brownout { until, .. } => {
                         prop_assert!(consumer.is_none());
+                        let until = until.unwrap_or(at(SUNSET));
                         prop_assert!(until > at(*now) && until <= at(SUNSET));
                         let is_over = !matches!(life.at(until, consumer), Stage::Brownout { .. });
                         prop_assert!(is_over);
