@@ -13,7 +13,7 @@ use crate::text::Text;
 pub struct Kind {
     /// `api-key-expired`: lower-case words joined by hyphens.
     pub name: &'static str,
-    /// The HTTP status code, 400 to 599.
+    /// The HTTP status code, 400 to 599; below that for a refusal that leads elsewhere, as 308.
     pub status: u16,
     /// The problem type's own URI and title; without one the type is `about:blank`.
     pub registered: Option<RegisteredType>,
