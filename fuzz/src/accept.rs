@@ -105,9 +105,9 @@ pub fn well_formed(reply: &Reply) {
 fn check_dates(values: &[&[u8]]) {
     let at = Timestamp::from_seconds(1_800_000_000);
     let sunset = Sunset::new(at);
-    if let Merged::Set(value) = merge_sunset(&sunset, values) {
+    if let Merged::Set(value) = merge_sunset(&sunset, &sunset, values) {
         let once = [value.as_bytes()];
-        assert_eq!(merge_sunset(&sunset, &once), Merged::Keep, "{value}");
+        assert_eq!(merge_sunset(&sunset, &sunset, &once), Merged::Keep, "{value}");
     }
     for deprecation in [Deprecation::new(at), Deprecation::legacy(START)] {
         if let Merged::Set(value) = merge_deprecation(&deprecation, START, values) {

@@ -128,8 +128,12 @@ pub fn merge_deprecation<'a>(
 /// Of several the earliest is kept. A value that is no date goes. All three forms of an HTTP date
 /// are read, and one that ends with `UTC`, as in an example that some have copied; they are written
 /// as IMF-fixdate if they are the earliest.
-pub fn merge_sunset<'a>(own: &'a Sunset, upstream: &[&[u8]]) -> Merged<'a> {
+///
+/// `general` is the end for those who have none of their own. The upstream knows nothing of a later one
+/// for somebody, so that date is passed over.
+pub fn merge_sunset<'a>(own: &'a Sunset, general: &Sunset, upstream: &[&[u8]]) -> Merged<'a> {
     let dates = upstream.iter().filter_map(|value| parse_http_date(value));
+    let dates = dates.filter(|date| *date != general.at);
     let earliest = dates.fold(own.at, i64::min);
     match earliest < own.at {
         true => set_unless_same(Cow::Owned(http_date(earliest)), upstream),
@@ -323,12 +327,30 @@ mod tests {
             (&["Wed, 31 Feb 1999 23:59:59 GMT"], same),
         ] {
             assert_eq!(
-                merged(merge_sunset(&own, &bytes(upstream))),
+                merged(merge_sunset(&own, &own, &bytes(upstream))),
                 expected,
                 "{upstream:?}"
             );
         }
-        assert_eq!(merged(merge_sunset(&own, &[b"\xff"])), same);
+        assert_eq!(merged(merge_sunset(&own, &own, &[b"\xff"])), same);
+    }
+
+    #[test]
+    fn the_general_end_does_not_shorten_a_later_one() {
+        let (own, general) = (
+            Sunset::new(at(2_000_000_000)),
+            Sunset::new(at(1_900_000_000)),
+        );
+        let earlier = Sunset::new(at(1_800_000_000));
+        for (upstream, expected) in [
+            (&[general.value()][..], own.value()),
+            (&[general.value(), earlier.value()], earlier.value()),
+            (&[own.value()], "keep"),
+            (&[], own.value()),
+        ] {
+            let found = merged(merge_sunset(&own, &general, &bytes(upstream)));
+            assert_eq!(found, expected, "{upstream:?}");
+        }
     }
 
     proptest! {
@@ -362,7 +384,7 @@ mod tests {
             prop_assert_eq!(found, expected);
 
             let (sunset, theirs) = (Sunset::new(at(own)), Sunset::new(at(other)));
-            let found = merge_sunset(&sunset, &[theirs.value().as_bytes()]);
+            let found = merge_sunset(&sunset, &sunset, &[theirs.value().as_bytes()]);
             let expected = if other <= own { Merged::Keep } else { Merged::Set(sunset.value().into()) };
             prop_assert_eq!(found, expected);
         }

@@ -132,8 +132,9 @@ impl Policy for Sunset {
             let merged = merge_deprecation(deprecation, r.now, &values("deprecation"));
             keep_or_set("deprecation", merged, r);
         }
-        if let Some(sunset) = life.sunset(stream.consumer.as_deref()) {
-            let merged = merge_sunset(sunset, &values("sunset"));
+        let own = life.sunset(stream.consumer.as_deref());
+        if let Some((own, general)) = own.zip(life.sunset(None)) {
+            let merged = merge_sunset(own, general, &values("sunset"));
             keep_or_set("sunset", merged, r);
         }
         let missing = merge_links(life.links(&stream.elsewhere), &values("link"));

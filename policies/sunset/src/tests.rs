@@ -210,6 +210,43 @@ fn the_upstreams_own_dates_and_links_are_kept() {
 }
 
 #[test]
+fn a_consumer_with_grace_is_told_its_own_end_whatever_the_upstream_says() {
+    let plugin = Plugin::start(&json!({
+        "apis": [{ "name": "accounts", "match": [{ "path": "/v1/accounts/{**}" }] }],
+        "usage_plan": {
+            "key": { "header": "x-api-key" },
+            "plans": { "gold": {} },
+            "consumers": [
+                { "id": "acme", "plan": "gold", "keys": [{ "sha256": sha256("acme") }] },
+                { "id": "bolt", "plan": "gold", "keys": [{ "sha256": sha256("bolt") }] },
+            ],
+        },
+        "sunset": [{
+            "api": "accounts",
+            "sunset": "2027-03-15T00:00:00Z",
+            "grace": { "acme": "2027-06-30T00:00:00Z" },
+        }],
+    }));
+    let plugin = plugin.unwrap_or_else(|errors| panic!("{errors}"));
+    let told = |consumer: &str| {
+        let request = get("/v1/accounts/42").header("x-api-key", consumer);
+        let (_, mut open): (Reply, Open<Chain>) = plugin.begin(request);
+        let general = [("sunset", "Mon, 15 Mar 2027 00:00:00 GMT")];
+        let responded = plugin.respond(&mut open, 200, &general, &ResponseSource::Upstream);
+        plugin.end(open);
+        match responded {
+            Responded::Change(headers) => set(&headers, "sunset"),
+            Responded::Replace(reply) => panic!("{reply:?}"),
+        }
+    };
+    assert_eq!(
+        told("acme").as_deref(),
+        Some("Wed, 30 Jun 2027 00:00:00 GMT")
+    );
+    assert_eq!(told("bolt"), None, "the upstream's stays");
+}
+
+#[test]
 fn the_end_of_a_version_is_shown_once_it_is_called() {
     let plugin = start(json!({}));
     assert_eq!(plugin.host.process.gauges().len(), 0);
