@@ -489,13 +489,38 @@ impl<P: Policies> Chain<P> {
             .filter_map(|(name, _)| std::str::from_utf8(name).ok())
     }
 
-    /// The answer to a request whose headers the host would not hand over or change.
+    /// The answer to a request whose headers the host would not hand over. Nothing is known of who
+    /// asks.
     pub fn on_unreadable_request<H: Host>(&self, host: &H) -> LocalReply {
+        self.answer_fault(host, &Client::default(), &ResponseHeaders::default())
+    }
+
+    /// The answer to a request that was to go on, and whose headers the host would not change.
+    /// `request` are they as they stand now.
+    pub fn on_unchangeable_request<H: Host>(
+        &self,
+        host: &H,
+        kept: &Kept<P::Streams>,
+        request: &Headers,
+    ) -> LocalReply {
+        // Who asks is kept only where a policy awaits the response.
+        match kept.client == Client::default() {
+            true => self.answer_fault(host, &Client::of(request, None), &kept.response),
+            false => self.answer_fault(host, &kept.client, &kept.response),
+        }
+    }
+
+    fn answer_fault<H: Host>(
+        &self,
+        host: &H,
+        client: &Client,
+        common: &ResponseHeaders,
+    ) -> LocalReply {
         let decision = Decision::Deny(&GATEWAY_FAULT);
         self.telemetry
             .record(host, &self.apis, None, &Facts::default(), decision);
-        Problem::new(&GATEWAY_FAULT, "The gateway could not read the request.")
-            .render(&RenderContext::default(), &ResponseHeaders::default())
+        let problem = Problem::new(&GATEWAY_FAULT, "The gateway could not read the request.");
+        self.render(&problem, client, None, common)
     }
 
     /// Reads the target where a rule or a label depends on it.

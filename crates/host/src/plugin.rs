@@ -452,20 +452,26 @@ impl<P: Policies> Stream<P> {
                 return Action::Pause;
             }
         };
-        let changed = change(&edits);
-        let passes = outcome == Outcome::Forward && changed.is_ok();
+        let outcome = match (change(&edits), outcome) {
+            // An upstream must not see what should have been removed.
+            (Err(_), Outcome::Forward) => Outcome::Reply(self.unchanged(chain, &kept)),
+            (_, outcome) => outcome,
+        };
         self.set_phase(Phase::Judged {
             kept,
-            answered: !passes,
+            answered: outcome != Outcome::Forward,
         });
         match outcome {
-            // An upstream must not see what should have been removed.
-            Outcome::Forward if changed.is_err() => {
-                self.answer(&chain.on_unreadable_request(&self.worker.envoy))
-            }
             Outcome::Forward => Action::Continue,
             Outcome::Reply(reply) => self.answer(&reply),
         }
+    }
+
+    /// The answer to a request that Envoy would not change.
+    fn unchanged(&self, chain: &Chain<P>, kept: &Kept<P::Streams>) -> LocalReply {
+        let headers = abi::header_map(MapKind::Request).map(Headers::from_wire);
+        let headers = headers.ok().and_then(Result::ok).unwrap_or_default();
+        chain.on_unchangeable_request(&self.worker.envoy, kept, &headers)
     }
 
     /// Lets the policies see a response, if one of them wants to, and does to it what they decide.

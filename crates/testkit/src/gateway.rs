@@ -7,6 +7,7 @@ use tollgate_core::config::ConfigErrors;
 use tollgate_core::headers::{Headers, RequestEdit};
 use tollgate_core::host::{CalloutId, CalloutResponse};
 use tollgate_core::policy::{Glimpse, ResponseSource};
+use tollgate_core::problem::LocalReply;
 use tollgate_core::time::Timestamp;
 
 use crate::host::{Clock, MemoryHost, Process};
@@ -124,6 +125,23 @@ impl<P: Policies> Gateway<P> {
             true => self.chain.on_response(&self.host, kept, &headers, source),
             false => Responded::Change(kept.response.clone()),
         }
+    }
+
+    /// The answer to a request whose headers the host does not hand over.
+    pub fn fail_to_read(&self) -> LocalReply {
+        self.chain.on_unreadable_request(&self.host)
+    }
+
+    /// The answer to a request that passes, and whose headers the host does not change.
+    pub fn fail_to_change(&self, request: Request) -> LocalReply {
+        let headers = Headers::from_pairs(request.headers.iter().map(|(n, v)| (n.as_str(), v)));
+        let (reply, Open(kept)) = self.begin(request);
+        assert!(reply.upstream.is_some(), "{reply:?}");
+        let reply = self
+            .chain
+            .on_unchangeable_request(&self.host, &kept, &headers);
+        self.end(Open(kept));
+        reply
     }
 
     /// Sends trailers through the chain, and gives those that are left.

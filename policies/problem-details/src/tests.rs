@@ -266,6 +266,38 @@ fn a_range_that_is_refused_is_told_how_long_the_whole_is() {
 }
 
 #[test]
+fn a_fault_of_the_gateway_is_a_problem_like_others() {
+    for wrap in [json!([]), json!(["gateway"])] {
+        let plugin = start(json!({
+            "type_base": "https://errors.bank.example/",
+            "wrap": wrap,
+            "overrides": { "gateway-fault": { "members": { "support": "us" } } },
+            "cors": { "allow_origins": ["https://app.bank.example"] },
+        }));
+        let unread = plugin.fail_to_read();
+        assert_eq!(unread.status, 503);
+        assert_eq!(header(&unread, "vary"), ["accept, origin"]);
+        assert_eq!(header(&unread, "x-request-id"), [""; 0]);
+        let request = Request::get("/").header("origin", "https://app.bank.example");
+        let unchanged = plugin.fail_to_change(request.clone());
+        let origin = header(&unchanged, "access-control-allow-origin");
+        assert_eq!(origin, ["https://app.bank.example"]);
+        assert_eq!(header(&unchanged, "x-request-id"), ["1"]);
+        for reply in [&unread, &unchanged] {
+            let problem = body(reply);
+            assert_eq!(problem["type"], "https://errors.bank.example/gateway-fault");
+            assert_eq!(problem["support"], "us");
+        }
+        let page = plugin.fail_to_change(request.header("accept", "text/html"));
+        assert_eq!(header(&page, "content-type"), ["text/html; charset=utf-8"]);
+        let call = Request::new("POST", "/a/b").header("content-type", "application/grpc");
+        let call = plugin.fail_to_change(call);
+        assert_eq!(call.grpc_status, Some(14));
+        assert_eq!(call.body, b"The gateway could not read the request.");
+    }
+}
+
+#[test]
 fn what_somebody_has_written_is_left_alone() {
     let plugin = start(json!({ "wrap": ["gateway", "upstream_bare_4xx", "upstream_bare_5xx"] }));
     let text = [("content-type", "text/plain"), ("content-length", "5")];
