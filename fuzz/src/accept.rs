@@ -107,7 +107,11 @@ fn check_dates(values: &[&[u8]]) {
     let sunset = Sunset::new(at);
     if let Merged::Set(value) = merge_sunset(&sunset, &sunset, values) {
         let once = [value.as_bytes()];
-        assert_eq!(merge_sunset(&sunset, &sunset, &once), Merged::Keep, "{value}");
+        assert_eq!(
+            merge_sunset(&sunset, &sunset, &once),
+            Merged::Keep,
+            "{value}"
+        );
     }
     for deprecation in [Deprecation::new(at), Deprecation::legacy(START)] {
         if let Merged::Set(value) = merge_deprecation(&deprecation, START, values) {
