@@ -228,7 +228,7 @@ impl Import {
         if matches!(config["policy"].as_str(), Some("redis" | "cluster")) {
             self.imported.differ(
                 "rate-limiting: counters in Redis or in Kong's database; here each Envoy counts for \
-                 itself",
+                 itself, unless usage_plan.store keeps the quotas",
             );
         }
         if let Some(code) = config["error_code"].as_u64().filter(|code| *code != 429) {
