@@ -8,7 +8,7 @@
 //! - the header fields for every response: `Deprecation` (RFC 9745), `Sunset` (RFC 8594) and
 //!   [links](Link) (RFC 8288), and what becomes of those that the upstream has set
 //!   ([`merge_deprecation`], [`merge_sunset`], [`merge_links`]);
-//! - the URI of the same thing in the next version, [computed](Lifecycle::successor) from the
+//! - the URI of the same thing in the next version, [computed](Lifecycle::elsewhere) from the
 //!   request.
 //!
 //! All dates are whole seconds, since that is what the fields can tell. Time is always an argument,
