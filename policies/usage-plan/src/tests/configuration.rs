@@ -276,3 +276,47 @@ fn sections_of_other_plugins_are_named() {
         ],
     );
 }
+
+#[test]
+fn what_a_store_cannot_keep_is_refused() {
+    let redis = json!({
+        "redis_http": { "cluster": "webdis", "url": "http://webdis/", "dialect": "webdis" },
+        "envoys": 3,
+        "strict": true,
+    });
+    assert_mistakes(
+        &config(
+            json!({ "quota": { "limit": 10, "period": "day" } }),
+            json!({ "store": redis, "on_contention": "allow" }),
+        ),
+        &["usage_plan.on_contention: lets requests pass uncounted"],
+    );
+    let rls = json!({
+        "rls": { "cluster": "limitador", "profile": "limitador" },
+        "envoys": 3,
+    });
+    let since = json!([{
+        "id": "acme",
+        "plan": "gold",
+        "since": "2026-11-01T00:00:00Z",
+        "keys": [key("acme-key")],
+    }]);
+    assert_mistakes(
+        &config(
+            json!({ "quota": { "limit": 10, "period": "day", "offset": 5 } }),
+            json!({ "store": rls, "consumers": since }),
+        ),
+        &["usage_plan.plans.gold.quota.offset: can't be kept by this store"],
+    );
+    let claim = config(
+        json!({ "quota": { "limit": 10, "period": "day" } }),
+        json!({ "store": rls, "token": { "plan_claim": "plan" } }),
+    );
+    let found = mistakes(&claim);
+    assert!(
+        found
+            .iter()
+            .any(|message| message.starts_with("usage_plan.token.plan_claim: lets a consumer be")),
+        "{found:#?}"
+    );
+}

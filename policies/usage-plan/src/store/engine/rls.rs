@@ -362,6 +362,7 @@ mod tests {
     use tollgate_core::headers::Headers;
     use tollgate_quota_ledger::Request;
     use tollgate_quota_store::rls::proto;
+    use tollgate_testkit::{Clock, Process};
     #[cfg(all(target_arch = "wasm32", target_os = "unknown"))]
     use wasm_bindgen_test::wasm_bindgen_test as test;
 
@@ -459,5 +460,18 @@ mod tests {
             theirs: (2 * LIMIT).into(),
         };
         assert_eq!(results, [Err(expected)]);
+    }
+
+    #[test]
+    fn a_server_that_counts_wrongly_is_looked_at_anew() {
+        let now = Timestamp::from_seconds(1_795_176_000);
+        let host = Process::new(Clock::at(now)).worker();
+        let again = now.saturating_add(LOOK_AGAIN);
+        let mut probe = Probe::Bad("its limit is another".to_owned(), again);
+        let mut flaw = |now| rls().probe(&mut probe, PROBE_AGAIN, now, &host);
+        assert!(flaw(now).is_some());
+        assert!(flaw(again).is_none());
+        // The clock has stepped back.
+        assert!(flaw(Timestamp::from_seconds(1_795_175_000)).is_none());
     }
 }
