@@ -36,13 +36,6 @@ pub enum StoreError {
     Garbled(String),
     /// The Rate Limit Service applies no limit to a descriptor.
     NoLimit,
-    /// The Rate Limit Service applies another limit to a descriptor.
-    LimitDiffers {
-        /// As our configuration has it.
-        ours: u64,
-        /// As the server has it.
-        theirs: u64,
-    },
     /// The member of a batch was not sent, because the batch was too long.
     NotSent,
 }
@@ -90,14 +83,14 @@ impl StoreError {
             Self::Grpc { status, .. } => !matches!(status, 0 | 3 | 5 | 7 | 12 | 16),
             Self::Redis { error, .. } => error.is_transient(),
             Self::Garbled(_) | Self::OfAnotherCall | Self::NotSent => true,
-            Self::NoLimit | Self::LimitDiffers { .. } => false,
+            Self::NoLimit => false,
         }
     }
 
     /// Whether it is about one counter, while the store is in order otherwise.
     pub fn is_of_one_counter(&self) -> bool {
         match self {
-            Self::NoLimit | Self::LimitDiffers { .. } => true,
+            Self::NoLimit => true,
             Self::Redis { error, .. } => *error == RedisError::WrongType,
             _ => false,
         }
@@ -277,11 +270,6 @@ impl fmt::Display for StoreError {
             Self::NoLimit => f.write_str(
                 "the rate limit service has no limit for this plan; load the configuration that \
                  belongs to these plans, under the same domain",
-            ),
-            Self::LimitDiffers { ours, theirs } => write!(
-                f,
-                "the rate limit service's limit is {theirs} where the plan's is {ours}; load the \
-                 configuration that belongs to these plans"
             ),
             Self::NotSent => f.write_str("the batch was too long; this member was not sent"),
         }

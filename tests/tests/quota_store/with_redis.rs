@@ -44,6 +44,24 @@ async fn one(envoy: &Envoy) -> u16 {
     request.send().await.status.as_u16()
 }
 
+/// Uses what is left of a quota when `admitted` requests of it were: what one Envoy was granted and
+/// does not need is booked, and the others get it later. Then all refuse, and no more was admitted.
+async fn use_up(envoys: &[Envoy], mut admitted: usize, limit: usize) {
+    wait_for("the last of what was granted", async || {
+        for envoy in envoys {
+            admitted += usize::from(one(envoy).await == 200);
+        }
+        (admitted >= limit).then_some(())
+    })
+    .await;
+    for envoy in envoys {
+        for _ in 0..20 {
+            assert_eq!(one(envoy).await, 429);
+        }
+    }
+    assert_eq!(admitted, limit);
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_strict_quota_of_three_envoys_is_used_up_to_the_last_request() {
     const LIMIT: usize = 30_000;
@@ -56,22 +74,9 @@ async fn a_strict_quota_of_three_envoys_is_used_up_to_the_last_request() {
     let store = cluster("store", webdis.address());
     let envoys = gateways(3, &upstream, &store, &document).await;
     let statuses = flood(&envoys, 11_000).await;
-    let mut admitted = count(&statuses, 200);
+    let admitted = count(&statuses, 200);
     assert_eq!(admitted + count(&statuses, 429), 33_000, "{statuses:?}");
-    // What one had been granted and did not need, the others get.
-    wait_for("the end of the quota", async || {
-        for envoy in &envoys {
-            admitted += usize::from(one(envoy).await == 200);
-        }
-        (admitted >= LIMIT).then_some(())
-    })
-    .await;
-    for envoy in &envoys {
-        for _ in 0..20 {
-            assert_eq!(one(envoy).await, 429);
-        }
-    }
-    assert_eq!(admitted, LIMIT);
+    use_up(&envoys, admitted, LIMIT).await;
     assert_eq!(upstream.count(), LIMIT);
     wait_until_booked(&redis, LIMIT).await;
 }
@@ -95,20 +100,7 @@ async fn an_adaptive_quota_of_three_envoys_is_not_exceeded_and_all_is_booked() {
         (booked(&redis).await >= LIMIT).then_some(())
     })
     .await;
-    // Booked is also what an Envoy was granted and has not used yet.
-    wait_for("the last of what was granted", async || {
-        for envoy in &envoys {
-            admitted += usize::from(one(envoy).await == 200);
-        }
-        (admitted >= LIMIT).then_some(())
-    })
-    .await;
-    for envoy in &envoys {
-        for _ in 0..20 {
-            assert_eq!(one(envoy).await, 429);
-        }
-    }
-    assert_eq!(admitted, LIMIT);
+    use_up(&envoys, admitted, LIMIT).await;
     assert_eq!(upstream.count(), LIMIT);
     wait_until_booked(&redis, LIMIT).await;
 }

@@ -111,7 +111,7 @@ impl Rls {
             let own = own
                 .into_iter()
                 .collect::<Result<Vec<Status>, StoreError>>()?;
-            self.reply(exchange, &own)
+            Ok(self.reply(exchange, &own))
         };
         exchanges.iter().map(result).collect()
     }
@@ -165,17 +165,8 @@ impl Rls {
         }
     }
 
-    fn reply(&self, exchange: &Exchange, statuses: &[Status]) -> Result<Reply, StoreError> {
+    fn reply(&self, exchange: &Exchange, statuses: &[Status]) -> Reply {
         let request = &exchange.request;
-        let mut limits = statuses
-            .iter()
-            .filter_map(|status| status.limit.map(u64::from));
-        if let Some(theirs) = limits.find(|theirs| *theirs != request.limit) {
-            return Err(StoreError::LimitDiffers {
-                ours: request.limit,
-                theirs,
-            });
-        }
         let (used, wanted) = self.hits(exchange);
         let fit = |statuses: &[Status]| {
             let fit = statuses.iter().filter(|status| !status.over).count();
@@ -187,21 +178,23 @@ impl Rls {
             (Profile::EnvoyRatelimit, _) if used > 0 => fit(statuses.get(1..).unwrap_or_default()),
             (Profile::EnvoyRatelimit, _) => fit(statuses),
         };
-        let upto = exchange
-            .booked
-            .max(request.consumed)
-            .saturating_add(granted);
         // Its counters never shrink while a window runs.
         let total = statuses
             .iter()
             .map(|status| total(request.limit, *status))
             .fold(exchange.used, u64::max);
-        Ok(Reply {
+        // A server whose configuration is another one may grant what is beyond our limit.
+        let granted = granted.saturating_sub(total.saturating_sub(request.limit));
+        let upto = exchange
+            .booked
+            .max(request.consumed)
+            .saturating_add(granted);
+        Reply {
             seq: request.seq,
             previous: request.seq,
             upto,
             total: total.max(upto),
-        })
+        }
     }
 }
 
@@ -452,14 +445,19 @@ mod tests {
         assert_eq!(totals.collect::<Vec<_>>(), [60, 93]);
     }
 
+    /// As while a new configuration reaches one before the other. What was reported is booked all the
+    /// same: told again, it would be counted twice.
     #[test]
-    fn a_server_with_another_limit_is_not_believed() {
-        let results = decode(&[exchange("acme", 1)], vec![status(Some(2 * LIMIT), 199)]);
-        let expected = StoreError::LimitDiffers {
-            ours: LIMIT.into(),
-            theirs: (2 * LIMIT).into(),
+    fn a_server_with_a_larger_limit_grants_no_more_than_ours() {
+        let reply = |remaining| {
+            let status = status(Some(2 * LIMIT), remaining);
+            let reply = decode(&[exchange("acme", 3)], vec![status; 3]).remove(0);
+            let reply = reply.unwrap();
+            (reply.upto, reply.total)
         };
-        assert_eq!(results, [Err(expected)]);
+        assert_eq!(reply(150), (3, 50));
+        assert_eq!(reply(98), (1, 102));
+        assert_eq!(reply(20), (0, 180));
     }
 
     #[test]
