@@ -122,11 +122,11 @@ cli: setup ## Build the command line, and print its path
 envoy: setup ## Fetch the Envoy that the demo and the tests run, and print its path
 	@tools/fetch-envoy
 
-# The empty plugin is measured as it is built, and packaged as the others are.
+# Plugins that only measure; the empty one is measured as it is built, too.
 bench: envoy dist test-plugins ## Measure CPU against alternatives (BENCH=quick, DOCS=1 for docs/)
 	$(say) 'Measuring'
 	@cargo run -q -p tollgate-dist -- "$$CARGO_TARGET_DIR/wasm32-wasip1/release" \
-		"$$CARGO_TARGET_DIR/bench/plugins" empty
+		"$$CARGO_TARGET_DIR/bench/plugins" empty calls
 	@$(with_envoy) exec cargo run --profile tool -p tollgate-bench -- \
 		$(if $(filter quick,$(BENCH)),--quick) $(if $(filter 1,$(DOCS)),--docs) $(TABLES)
 

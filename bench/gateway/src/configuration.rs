@@ -5,9 +5,11 @@ use std::path::PathBuf;
 use serde_json::{Value, json};
 use tollgate_instructions::document::{self, Policy};
 use tollgate_tests::{
-    Envoy, EnvoyBuilder, cluster, http2_cluster, plugin, repository, test_plugin, wasm_filter,
+    Envoy, EnvoyBuilder, WasmFilter, cluster, http2_cluster, plugin, repository, test_plugin,
+    wasm_filter,
 };
 
+use crate::calls::Calls;
 use crate::measure::Servers;
 use crate::native;
 
@@ -21,6 +23,8 @@ pub(crate) enum Configuration {
     EmptyAll,
     /// The same with those of headers alone.
     EmptyUsed,
+    /// A filter that calls the host and does nothing else.
+    Calls(Calls),
     /// One of the plugins with one policy.
     Alone(Policy),
     /// `usage-plan.wasm` with a quota that a store keeps.
@@ -61,6 +65,7 @@ impl Configuration {
             Configuration::NoFilter => "no filter".to_owned(),
             Configuration::EmptyAll => "empty SDK filter, every callback".to_owned(),
             Configuration::EmptyUsed => "empty SDK filter, callbacks of headers".to_owned(),
+            Configuration::Calls(calls) => calls.name(),
             Configuration::Alone(policy) => format!("`{}.wasm`", policy.name()),
             Configuration::Stored => "`usage-plan.wasm`, quota in a store".to_owned(),
             Configuration::KeysOnly => "`usage-plan.wasm`, API key only".to_owned(),
@@ -98,6 +103,14 @@ impl Configuration {
                 vec![wasm_filter("empty", test_plugin("empty"), json!({}))]
             }
             Configuration::EmptyUsed => vec![wasm_filter("empty", packaged("empty"), json!({}))],
+            Configuration::Calls(calls) => {
+                let document = calls.document().to_string();
+                vec![
+                    WasmFilter::new("calls", packaged("calls"))
+                        .configuration_text(&document)
+                        .into(),
+                ]
+            }
             Configuration::Alone(policy) => vec![alone(policy)],
             Configuration::Stored => vec![wasm_filter(
                 "usage-plan",

@@ -4,6 +4,7 @@
 // A command line talks through its standard streams.
 #![allow(clippy::print_stdout, clippy::print_stderr)]
 
+mod calls;
 mod chart;
 mod configuration;
 mod cpu;
@@ -34,7 +35,8 @@ and bench.svg to target/bench/.
 
   --quick    two short rounds, to see whether it runs; the figures are rough
   --docs     also put the tables into docs/performance.md
-  TABLE      only these: filters http2 workers headers bodies new-tokens refused store scale";
+  TABLE      only these: filters calls http2 workers headers bodies new-tokens refused
+             store scale";
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> ExitCode {

@@ -65,10 +65,10 @@ pub(crate) fn local_ratelimit(spent: bool) -> Value {
     )
 }
 
-/// A lookup of the API key in Lua.
+/// A lookup of the API key in Lua, which tells the upstream what our plugin tells it.
 pub(crate) fn lua() -> Value {
     let script = format!(
-        r#"local consumers = {{ ["{API_KEY}"] = "acme" }}
+        r#"local consumers = {{ ["{API_KEY}"] = {{ id = "acme", plan = "gold" }} }}
 function envoy_on_request(handle)
   local headers = handle:headers()
   local consumer = consumers[headers:get("x-api-key")]
@@ -77,7 +77,8 @@ function envoy_on_request(handle)
     return
   end
   headers:remove("x-api-key")
-  headers:replace("x-consumer-id", consumer)
+  headers:replace("x-consumer-id", consumer.id)
+  headers:replace("x-consumer-plan", consumer.plan)
 end"#
     );
     filter(

@@ -7,6 +7,7 @@ use serde::Serialize;
 use tollgate_instructions::docs;
 use tollgate_tests::repository;
 
+use crate::calls::{Measured, Often};
 use crate::chart;
 use crate::configuration::Configuration;
 use crate::machine::Machine;
@@ -100,6 +101,7 @@ fn content(content: &Content) -> String {
         Content::Added(rows) => added(rows),
         Content::Total(rows) => total(rows),
         Content::Throughput(groups) => throughput(groups),
+        Content::Calls(measured) => calls(measured),
         Content::Scale(sizes) => scale(sizes),
     }
 }
@@ -192,6 +194,36 @@ fn throughput(groups: &[Vec<Row>]) -> String {
                 ],
             );
         }
+    }
+    text
+}
+
+fn calls(measured: &[Measured]) -> String {
+    let mut text = head(&[
+        "",
+        "CPU, µs",
+        "added, µs",
+        "each, µs",
+        "in a request",
+        "together, µs",
+    ]);
+    for (index, Measured { row, call }) in measured.iter().enumerate() {
+        let added = median(&row.added_us);
+        let of_call = |value: &dyn Fn(Often) -> String| call.map(value).unwrap_or_default();
+        line(
+            &mut text,
+            &[
+                row.name.clone(),
+                format!("{:.1}", median(&row.cpu_us)),
+                match index {
+                    0 => String::new(),
+                    _ => format!("{added:.1}"),
+                },
+                of_call(&|often| format!("{:.2}", added / often.measured)),
+                of_call(&|often| format!("{:.0}", often.in_a_request)),
+                of_call(&|often| format!("{:.1}", added / often.measured * often.in_a_request)),
+            ],
+        );
     }
     text
 }

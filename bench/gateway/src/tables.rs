@@ -1,5 +1,6 @@
 //! The tables: which configurations meet which load.
 
+use std::fs::File;
 use std::path::{Path, PathBuf};
 
 use serde::Serialize;
@@ -9,10 +10,11 @@ use tollgate_tests::{Algorithm, SigningKey, unix_time};
 use crate::configuration::Configuration;
 use crate::h2load::{Count, Load, Protocol, Status, Target};
 use crate::measure::{Bench, Case, Row};
-use crate::{scale, upstream};
+use crate::{calls, scale, upstream};
 
-pub(crate) const NAMES: [&str; 9] = [
+pub(crate) const NAMES: [&str; 10] = [
     "filters",
+    "calls",
     "http2",
     "workers",
     "headers",
@@ -42,6 +44,7 @@ pub(crate) enum Content {
     Total(Vec<Row>),
     /// Requests per second, in proportion to that of the first row of each group.
     Throughput(Vec<Vec<Row>>),
+    Calls(Vec<calls::Measured>),
     Scale(Vec<scale::Size>),
 }
 
@@ -54,6 +57,7 @@ pub(crate) async fn measure(name: &'static str, bench: &Bench) -> Result<Table, 
     eprintln!("table {name}");
     match name {
         "filters" => filters(bench).await,
+        "calls" => calls(bench).await,
         "http2" => {
             let mut load = warm(8);
             load.protocol = Protocol::Http2;
@@ -126,6 +130,19 @@ async fn filters(bench: &Bench) -> Result<Table, String> {
     })
 }
 
+async fn calls(bench: &Bench) -> Result<Table, String> {
+    Ok(Table {
+        name: "calls",
+        title: "Calls of the host",
+        load:
+            "As above. Each call is made 20 times for each request by a plugin that does nothing \
+               else, and all of them as often as a request of the full document makes them: what \
+               that adds would remain if the plugin's own work took no time."
+                .to_owned(),
+        content: Content::Calls(calls::measure(bench, &warm(8)).await?),
+    })
+}
+
 async fn chains(
     bench: &Bench,
     name: &'static str,
@@ -149,32 +166,66 @@ async fn chains(
     })
 }
 
+/// A body that is sent so many times.
+struct Body {
+    way: Way,
+    size: u64,
+    name: &'static str,
+    count: Count,
+}
+
+#[derive(Clone, Copy)]
+enum Way {
+    Up,
+    Down,
+}
+
+const BODIES: [Body; 6] = [
+    Body::new(Way::Up, 1 << 10, "1 KiB", Count::Share(1.0)),
+    Body::new(Way::Down, 1 << 10, "1 KiB", Count::Share(1.0)),
+    Body::new(Way::Up, 1 << 20, "1 MiB", Count::Share(0.05)),
+    Body::new(Way::Down, 1 << 20, "1 MiB", Count::Share(0.05)),
+    Body::new(Way::Up, 1 << 30, "1 GiB", Count::Exactly(16)),
+    Body::new(Way::Down, 1 << 30, "1 GiB", Count::Exactly(16)),
+];
+
+impl Body {
+    const fn new(way: Way, size: u64, name: &'static str, count: Count) -> Self {
+        Body {
+            way,
+            size,
+            name,
+            count,
+        }
+    }
+}
+
 async fn bodies(bench: &Bench) -> Result<Table, String> {
     let folder = tempfile::tempdir().map_err(|error| error.to_string())?;
     let mut groups = Vec::new();
-    for (size, name, query, share) in [
-        (upstream::SMALL, "1 KiB", upstream::ASK_SMALL, 1.0),
-        (upstream::LARGE, "1 MiB", upstream::ASK_LARGE, 0.05),
-    ] {
-        let file = body_file(folder.path(), size)?;
-        let mut up = warm(8);
-        up.body = Some(file);
-        up.count = Count::Share(share);
-        let mut down = warm(8);
-        down.target = Target::Path(format!("{PATH}&{query}"));
-        down.count = Count::Share(share);
-        for (load, way) in [(up, "request"), (down, "response")] {
-            let cases = [
-                Configuration::NoFilter,
-                Configuration::EmptyAll,
-                Configuration::Full,
-            ]
-            .map(|configuration| {
-                let of = configuration.name();
-                Case::new(configuration, &load).named(format!("{way} of {name}: {of}"))
-            });
-            groups.push(bench.measure(&cases, 1).await?);
-        }
+    for body in BODIES {
+        let mut load = warm(8);
+        load.count = body.count;
+        let way = match body.way {
+            Way::Up => {
+                load.body = Some(body_file(folder.path(), body.size)?);
+                "request"
+            }
+            Way::Down => {
+                load.target = Target::Path(format!("{PATH}&{}", upstream::ask(body.size)));
+                "response"
+            }
+        };
+        let cases = [
+            Configuration::NoFilter,
+            Configuration::EmptyAll,
+            Configuration::Full,
+        ]
+        .map(|configuration| {
+            let of = configuration.name();
+            Case::new(configuration, &load).named(format!("{way} of {}: {of}", body.name))
+        });
+        groups.push(bench.measure(&cases, 1).await?);
     }
     Ok(Table {
         name: "bodies",
@@ -184,9 +235,11 @@ async fn bodies(bench: &Bench) -> Result<Table, String> {
     })
 }
 
-fn body_file(folder: &Path, size: usize) -> Result<PathBuf, String> {
+/// A file of so many bytes, which takes no room on the disk.
+fn body_file(folder: &Path, size: u64) -> Result<PathBuf, String> {
     let path = folder.join(size.to_string());
-    std::fs::write(&path, vec![b'x'; size]).map_err(|error| error.to_string())?;
+    let file = File::create(&path).map_err(|error| error.to_string())?;
+    file.set_len(size).map_err(|error| error.to_string())?;
     Ok(path)
 }
 

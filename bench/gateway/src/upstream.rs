@@ -1,11 +1,13 @@
 //! The upstream: as cheap as it can be, 200 to everything.
 
 use std::convert::Infallible;
+use std::pin::Pin;
+use std::task::{Context, Poll};
 
 use bytes::Bytes;
 use http::{Request, Response};
-use http_body_util::{BodyExt as _, Full};
-use hyper::body::Incoming;
+use http_body_util::BodyExt as _;
+use hyper::body::{Body, Frame, Incoming, SizeHint};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
@@ -14,14 +16,16 @@ use crate::helper::listen;
 
 pub(crate) const COMMAND: &str = "upstream";
 
-/// The query that asks for a body of [`LARGE`] bytes.
-pub(crate) const ASK_LARGE: &str = "body=large";
+/// What stands in the query before the number of bytes that the body shall have.
+const ASK: &str = "body=";
 
-/// The query that asks for a body of [`SMALL`] bytes.
-pub(crate) const ASK_SMALL: &str = "body=small";
+/// The body of who asks for none.
+const USUAL: u64 = 2;
 
-pub(crate) const LARGE: usize = 1 << 20;
-pub(crate) const SMALL: usize = 1 << 10;
+/// The part of a query that asks for a body of so many bytes.
+pub(crate) fn ask(bytes: u64) -> String {
+    format!("{ASK}{bytes}")
+}
 
 pub(crate) async fn serve() -> Result<(), String> {
     let listener = listen().await?;
@@ -44,14 +48,48 @@ pub(crate) async fn serve() -> Result<(), String> {
     Ok(())
 }
 
-async fn answer(request: Request<Incoming>) -> Result<Response<Full<Bytes>>, Infallible> {
-    static BODY: [u8; LARGE] = [b'x'; LARGE];
-    let body = match request.uri().query() {
-        Some(query) if query.contains(ASK_LARGE) => &BODY[..],
-        Some(query) if query.contains(ASK_SMALL) => &BODY[..SMALL],
-        _ => &BODY[..2],
-    };
+async fn answer(request: Request<Incoming>) -> Result<Response<Repeated>, Infallible> {
+    let left = request.uri().query().and_then(asked).unwrap_or(USUAL);
     let mut incoming = request.into_body();
     while let Some(Ok(_)) = incoming.frame().await {}
-    Ok(Response::new(Full::new(Bytes::from_static(body))))
+    Ok(Response::new(Repeated { left }))
+}
+
+fn asked(query: &str) -> Option<u64> {
+    let mut members = query.split('&');
+    members.find_map(|member| member.strip_prefix(ASK)?.parse().ok())
+}
+
+/// A body of one byte again and again, of which no more than a block is ever in memory.
+struct Repeated {
+    left: u64,
+}
+
+const BLOCK: usize = 1 << 20;
+
+impl Body for Repeated {
+    type Data = Bytes;
+    type Error = Infallible;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+        static BYTES: [u8; BLOCK] = [b'x'; BLOCK];
+        let this = self.get_mut();
+        let length = usize::try_from(this.left).map_or(BLOCK, |left| left.min(BLOCK));
+        this.left -= length as u64;
+        Poll::Ready(match length {
+            0 => None,
+            _ => Some(Ok(Frame::data(Bytes::from_static(&BYTES[..length])))),
+        })
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.left == 0
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        SizeHint::with_exact(self.left)
+    }
 }

@@ -15,16 +15,17 @@ pub struct Cost {
     pub allocations: f64,
     /// How many bytes it asks for.
     pub bytes: f64,
-    calls: Vec<(&'static str, f64)>,
+    /// The calls of the host, by their names in the ABI without `proxy_`.
+    pub calls: Vec<(&'static str, f64)>,
 }
 
 impl Cost {
-    /// The calls of the host, by their names in the ABI without `proxy_`.
+    /// The calls of the host as text.
     pub fn calls(&self) -> String {
-        let calls = self.calls.iter().map(|(name, each)| {
-            let name = name.trim_start_matches("proxy_");
-            format!("{name} {each}")
-        });
+        let calls = self
+            .calls
+            .iter()
+            .map(|(name, each)| format!("{name} {each}"));
         calls.collect::<Vec<_>>().join(", ")
     }
 
@@ -51,7 +52,7 @@ pub fn measure(scenario: Scenario) -> Cost {
         let now = session.plugin().calls().into_iter();
         let calls = now.map(|(name, now)| {
             let before = calls.get(name).copied().unwrap_or_default();
-            (name, each(now, before))
+            (name.trim_start_matches("proxy_"), each(now, before))
         });
         Cost {
             allocations: each(asked_then.times, asked.times),

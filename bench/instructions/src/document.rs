@@ -150,9 +150,10 @@ pub fn full() -> Value {
     document
 }
 
-/// API keys and nothing else: no limits, no rules.
+/// API keys and nothing else: no limits, no rules, nothing for access logs.
 pub fn keys_only() -> Value {
     json!({
+        "telemetry": { "filter_state": false },
         "usage_plan": {
             "plans": { "gold": {} },
             "consumers": [{ "id": "acme", "plan": "gold", "keys": [key(API_KEY)] }],

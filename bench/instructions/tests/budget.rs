@@ -90,7 +90,7 @@ const BUDGET: &[(&str, u64, &str)] = &[
         "keys-only",
         5,
         "get_current_time_nanoseconds 1, get_header_map_pairs 1, increment_metric 2, \
-         remove_header_map_value 1, replace_header_map_value 2, set_property 3",
+         remove_header_map_value 1, replace_header_map_value 2",
     ),
 ];
 

@@ -41,7 +41,9 @@ pub(crate) fn object(text: &[u8]) -> Result<Map<String, Value>, InvalidObject> {
         levels: MAX_DEPTH,
         fault: &fault,
     };
-    let mut json = serde_json::Deserializer::from_slice(text);
+    // Once for all of it, which is cheaper than for each piece of text in it.
+    let text = str::from_utf8(text).map_err(|_| InvalidObject::Syntax)?;
+    let mut json = serde_json::Deserializer::from_str(text);
     let value = strict
         .deserialize(&mut json)
         .and_then(|value| json.end().map(|()| value));

@@ -3,6 +3,7 @@
 
 use std::fmt;
 
+use memchr::memchr_iter;
 use serde_json::{Map, Value};
 
 use crate::algorithm::Algorithm;
@@ -87,12 +88,18 @@ impl fmt::Debug for Jws<'_> {
 
 /// Splits a token at its dots.
 fn segments(token: &[u8]) -> Result<[&[u8]; 3], MalformedToken> {
-    let mut segments = token.split(|byte| *byte == b'.');
-    let three = match (segments.next(), segments.next(), segments.next()) {
-        (Some(header), Some(payload), Some(signature)) => [header, payload, signature],
-        _ => return Err(MalformedToken::Segments),
+    let mut dots = memchr_iter(b'.', token);
+    let (Some(first), Some(second)) = (dots.next(), dots.next()) else {
+        return Err(MalformedToken::Segments);
     };
-    match segments.count() {
+    let three = [
+        token.get(..first).unwrap_or_default(),
+        token
+            .get(first.saturating_add(1)..second)
+            .unwrap_or_default(),
+        token.get(second.saturating_add(1)..).unwrap_or_default(),
+    ];
+    match dots.count() {
         0 if three.iter().any(|segment| segment.is_empty()) => Err(MalformedToken::EmptySegment),
         0 => Ok(three),
         // JWE, RFC 7516 section 7.1.

@@ -111,7 +111,9 @@ impl Cache {
         let bytes = self.young_bytes.saturating_add(weight);
         let is_full = self.young.len() >= self.limits.tokens / 2 || bytes > self.limits.bytes / 2;
         if is_full {
-            self.old = mem::take(&mut self.young);
+            // The room that the old half had is used again.
+            mem::swap(&mut self.young, &mut self.old);
+            self.young.clear();
             self.young_bytes = 0;
         }
         if self.young.insert(token, entry).is_none() {

@@ -22,6 +22,7 @@ use crate::config::{
 use crate::gauges::QuotaGauges;
 use crate::keys::{Digest, KeyRecord, Keys, Pepper, Scheme};
 use crate::plan::Plan;
+use crate::recognised::Recognised;
 use crate::store::{Shared, Store};
 use crate::{Consumer, UsagePlan, challenge};
 
@@ -93,7 +94,7 @@ pub(crate) fn compile(
         ));
     }
     let (prefix, (), ()) = (prefix?, key?, fits_store?);
-    let plans = plans?;
+    let (plans, keys) = (plans?, keys?);
     let mut store = store?.map(|(store, _)| store);
     if let Some(store) = &mut store {
         store.keeps(&plans);
@@ -102,7 +103,8 @@ pub(crate) fn compile(
         places: places(&config.key),
         strip: config.key.strip,
         challenge: Text::from(challenge).shared(),
-        keys: keys?,
+        recognised: Recognised::new(keys.len()),
+        keys,
         plans,
         consumers: consumers?,
         anonymous: anonymous.transpose()?,

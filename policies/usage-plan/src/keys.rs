@@ -156,6 +156,11 @@ impl Keys {
         }
     }
 
+    /// How many keys there are.
+    pub(crate) fn len(&self) -> usize {
+        self.plain.len().saturating_add(self.peppered.len())
+    }
+
     /// Finds a key; digests are made only of the kinds that the configuration has.
     pub(crate) fn find(&self, key: &[u8]) -> Option<&KeyRecord> {
         if !self.plain.is_empty()

@@ -21,6 +21,7 @@ mod keys;
 mod meter;
 mod plan;
 pub mod problems;
+mod recognised;
 mod record;
 mod store;
 
@@ -54,6 +55,7 @@ use keys::{Keys, Validity};
 use meter::{Charge, Exhausted, Limits, Refusal, StoreUse};
 use plan::{Plan, Throttle};
 use problems::*;
+use recognised::Recognised;
 use record::Record;
 use store::{Account, Holder, Store};
 pub use store::{
@@ -67,6 +69,7 @@ pub struct UsagePlan {
     strip: bool,
     challenge: Text,
     keys: Keys,
+    recognised: Recognised,
     plans: Vec<Plan>,
     consumers: Vec<Consumer>,
     anonymous: Option<Consumer>,
@@ -214,7 +217,8 @@ impl UsagePlan {
             Presented::Nothing => return Ok(None),
             Presented::One(key) => key,
         };
-        let Some(record) = self.keys.find(&key) else {
+        let look_up = || self.keys.find(&key).copied();
+        let Some(record) = self.recognised.find(&key, x.host, look_up) else {
             return Err(self.unauthorized(&API_KEY_UNKNOWN, "The API key is not known."));
         };
         match record.at(x.now) {
