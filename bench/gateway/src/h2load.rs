@@ -33,6 +33,8 @@ pub(crate) enum Count {
 pub(crate) enum Protocol {
     /// 16 connections.
     Http1,
+    /// One connection, so one request after the other.
+    Http1Single,
     /// 4 connections with 4 streams each.
     Http2,
     /// One connection with 16 streams: h2load then asks for each target of a list once.
@@ -101,6 +103,7 @@ pub(crate) async fn run(load: &Load, address: SocketAddr, requests: u64) -> Resu
         .args(["-H", &format!(":authority: {HOST}")]);
     match load.protocol {
         Protocol::Http1 => command.args(["--h1", "-c", "16"]),
+        Protocol::Http1Single => command.args(["--h1", "-c", "1"]),
         Protocol::Http2 => command.args(["-c", "4", "-m", "4"]),
         Protocol::Http2Single => command.args(["-c", "1", "-m", "16"]),
     };

@@ -166,11 +166,11 @@ async fn chains(
     })
 }
 
-/// A body that is sent so many times.
 struct Body {
     way: Way,
     size: u64,
     name: &'static str,
+    protocol: Protocol,
     count: Count,
 }
 
@@ -180,25 +180,38 @@ enum Way {
     Down,
 }
 
-const BODIES: [Body; 6] = [
-    Body::new(Way::Up, 1 << 10, "1 KiB", Count::Share(1.0)),
-    Body::new(Way::Down, 1 << 10, "1 KiB", Count::Share(1.0)),
-    Body::new(Way::Up, 1 << 20, "1 MiB", Count::Share(0.05)),
-    Body::new(Way::Down, 1 << 20, "1 MiB", Count::Share(0.05)),
-    Body::new(Way::Up, 1 << 30, "1 GiB", Count::Exactly(16)),
-    Body::new(Way::Down, 1 << 30, "1 GiB", Count::Exactly(16)),
-];
-
 impl Body {
-    const fn new(way: Way, size: u64, name: &'static str, count: Count) -> Self {
+    /// This share of the usual number of requests.
+    const fn many(way: Way, size: u64, name: &'static str, share: f64) -> Self {
         Body {
             way,
             size,
             name,
-            count,
+            protocol: Protocol::Http1,
+            count: Count::Share(share),
+        }
+    }
+
+    /// Four, one after the other.
+    const fn few(way: Way, size: u64, name: &'static str) -> Self {
+        Body {
+            way,
+            size,
+            name,
+            protocol: Protocol::Http1Single,
+            count: Count::Exactly(4),
         }
     }
 }
+
+const BODIES: [Body; 6] = [
+    Body::many(Way::Up, 1 << 10, "1 KiB", 1.0),
+    Body::many(Way::Down, 1 << 10, "1 KiB", 1.0),
+    Body::many(Way::Up, 1 << 20, "1 MiB", 0.05),
+    Body::many(Way::Down, 1 << 20, "1 MiB", 0.05),
+    Body::few(Way::Up, 1 << 30, "1 GiB"),
+    Body::few(Way::Down, 1 << 30, "1 GiB"),
+];
 
 async fn bodies(bench: &Bench) -> Result<Table, String> {
     let folder = tempfile::tempdir().map_err(|error| error.to_string())?;
@@ -206,6 +219,7 @@ async fn bodies(bench: &Bench) -> Result<Table, String> {
     for body in BODIES {
         let mut load = warm(8);
         load.count = body.count;
+        load.protocol = body.protocol;
         let way = match body.way {
             Way::Up => {
                 load.body = Some(body_file(folder.path(), body.size)?);
@@ -230,7 +244,9 @@ async fn bodies(bench: &Bench) -> Result<Table, String> {
     Ok(Table {
         name: "bodies",
         title: "Bodies",
-        load: "As in the first table, with bodies.".to_owned(),
+        load: "As in the first table, with bodies. Those of 1 GiB are sent one after the other over one \
+               connection."
+            .to_owned(),
         content: Content::Throughput(groups),
     })
 }
