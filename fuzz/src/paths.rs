@@ -44,8 +44,8 @@ fn apis(options: PathOptions) -> ApiTable {
     let list = APIS.map(|(name, path)| {
         json!({ "name": name, "match": [{ "hosts": ["api.example", "*"], "path": path }] })
     });
-    let mut document =
-        Document::parse(json!({ "apis": list }).to_string().as_bytes()).expect("a document");
+    let text = json!({ "apis": list }).to_string();
+    let mut document = Document::parse(text.as_bytes()).expect("a document");
     let mut errors = ConfigErrors::default();
     let configs = document.take::<Vec<ApiConfig>>("apis", &mut errors);
     let configs = configs.ok().flatten().expect("APIs");

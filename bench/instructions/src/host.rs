@@ -201,12 +201,14 @@ host_functions! {
     fn proxy_get_buffer_bytes(
         host,
         _buffer: u32,
-        _start: usize,
-        _length: usize,
+        start: usize,
+        length: usize,
         data: *mut *mut u8,
         size: *mut usize
     ) {
-        hand_over(&host.configuration.borrow(), data, size)
+        let configuration = host.configuration.borrow();
+        let rest = configuration.get(start..).unwrap_or_default();
+        hand_over(rest.get(..length).unwrap_or(rest), data, size)
     }
 
     fn proxy_get_header_map_pairs(host, map: u32, data: *mut *mut u8, size: *mut usize) {

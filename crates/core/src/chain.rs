@@ -7,7 +7,7 @@ use std::borrow::Cow;
 use std::time::Duration;
 
 use crate::apis::{ApiConfig, ApiTable, HostOptions};
-use crate::config::{ConfigErrors, Document, Rejected, key_path};
+use crate::config::{ConfigErrors, Document, Rejected, Text, key_path};
 use crate::exchange::Progress;
 use crate::headers::{Headers, RequestEdits};
 use crate::host::{CalloutId, CalloutResponse, Environment, Host};
@@ -137,13 +137,30 @@ impl<P: Policies> Chain<P> {
         text: &[u8],
         environment: &dyn Environment,
     ) -> Result<Self, ConfigErrors> {
+        Self::of(plugin, Document::parse(text)?, environment)
+    }
+
+    /// Reads a configuration document as [`configure`](Self::configure) does, a piece of it at a
+    /// time.
+    pub fn configure_from(
+        plugin: &str,
+        text: &dyn Text,
+        environment: &dyn Environment,
+    ) -> Result<Self, ConfigErrors> {
+        Self::of(plugin, Document::read(text)?, environment)
+    }
+
+    fn of(
+        plugin: &str,
+        mut document: Document<'_>,
+        environment: &dyn Environment,
+    ) -> Result<Self, ConfigErrors> {
         const {
             assert!(
                 P::GUARDED,
                 "nothing behind a policy that checks credentials uses them"
             )
         };
-        let mut document = Document::parse(text)?;
         let mut errors = ConfigErrors::default();
         let chain = Self::compile(plugin, &mut document, environment, &mut errors);
         match chain {
@@ -166,7 +183,7 @@ impl<P: Policies> Chain<P> {
 
     fn compile(
         plugin: &str,
-        document: &mut Document,
+        document: &mut Document<'_>,
         environment: &dyn Environment,
         errors: &mut ConfigErrors,
     ) -> Result<Self, Rejected> {

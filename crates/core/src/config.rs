@@ -15,7 +15,8 @@ use deserr::{
     DeserializeError, ErrorKind, IntoValue, Map as _, MergeWithError, Sequence as _, Value,
     ValueKind, ValuePointerRef,
 };
-use serde_json::Value as Json;
+
+pub use crate::document::{Document, Text};
 
 /// One mistake in a configuration document.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -437,142 +438,6 @@ where
     }
 }
 
-/// A parsed document from which each policy takes its section.
-#[derive(Debug)]
-pub struct Document {
-    sections: serde_json::Map<String, Json>,
-}
-
-impl Document {
-    /// Reads a document as a host hands it over: JSON text, from Istio, Envoy Gateway or a
-    /// `google.protobuf.StringValue`; or a `google.protobuf.Struct` in its wire form, which Envoy
-    /// passes on as it is.
-    ///
-    /// A Struct holds every number as a double, and on its way through JSON `10000000` may become
-    /// `1e+07`: doubles without a fraction are integers here.
-    pub fn parse(text: &[u8]) -> Result<Document, ConfigErrors> {
-        let refuse = |message: String| {
-            let mut errors = ConfigErrors::default();
-            errors.add("", message);
-            errors
-        };
-        if text.trim_ascii().is_empty() {
-            return Err(refuse(
-                "the configuration is empty, expected an object with a section for each policy"
-                    .to_owned(),
-            ));
-        }
-        let document = match crate::json::from_slice(text) {
-            Ok(document) => document,
-            Err(error) => crate::structs::from_wire(text).ok_or_else(|| {
-                refuse(format!(
-                    "the configuration is not JSON: {error}; in Envoy write it as a \
-                     google.protobuf.Struct, or as JSON in a google.protobuf.StringValue"
-                ))
-            })?,
-        };
-        match document {
-            Json::Object(mut sections) => {
-                let mut errors = ConfigErrors::default();
-                for (name, section) in &mut sections {
-                    restore_integers(section);
-                    refuse_nulls(section, &key_path("", name), &mut errors);
-                }
-                errors
-                    .0
-                    .is_empty()
-                    .then_some(Document { sections })
-                    .ok_or(errors)
-            }
-            other => Err(refuse(format!(
-                "the configuration is {}, expected an object",
-                json_kind(&other)
-            ))),
-        }
-    }
-
-    /// Whether the document has the section `name`, and nobody has taken it yet.
-    pub fn has(&self, name: &str) -> bool {
-        self.sections.contains_key(name)
-    }
-
-    /// Takes the section `name`, or nothing if the document has none. Its mistakes are recorded.
-    pub fn take<T: deserr::Deserr<ConfigErrors>>(
-        &mut self,
-        name: &str,
-        errors: &mut ConfigErrors,
-    ) -> Result<Option<T>, Rejected> {
-        let Some(section) = self.sections.remove(name) else {
-            return Ok(None);
-        };
-        let origin = ValuePointerRef::Origin;
-        T::deserialize_from_value(section.into_value(), origin.push_key(name))
-            .map(Some)
-            .map_err(|mistakes| errors.append(mistakes))
-    }
-
-    /// The names of the sections that nobody has taken.
-    pub fn remaining(&self) -> impl Iterator<Item = &str> {
-        self.sections.keys().map(String::as_str)
-    }
-}
-
-fn json_kind(value: &Json) -> &'static str {
-    match value {
-        Json::Null => "null",
-        Json::Bool(_) => "a boolean",
-        Json::Number(_) => "a number",
-        Json::String(_) => "text",
-        Json::Array(_) => "a list",
-        Json::Object(_) => "an object",
-    }
-}
-
-/// Above 2^53 a double no longer tells one integer from the next.
-const LARGEST_EXACT_DOUBLE: f64 = 9_007_199_254_740_992.0;
-
-/// Records every null. In YAML a field whose items are commented out is null, and where it is
-/// optional that would silently mean all or no limit.
-fn refuse_nulls(value: &Json, path: &str, errors: &mut ConfigErrors) {
-    match value {
-        Json::Null => {
-            errors.add(
-                path,
-                "found nothing: give it a value, or leave the field out",
-            );
-        }
-        Json::Array(items) => {
-            for (index, item) in items.iter().enumerate() {
-                refuse_nulls(item, &format!("{path}[{index}]"), errors);
-            }
-        }
-        Json::Object(map) => {
-            for (name, value) in map {
-                refuse_nulls(value, &key_path(path, name), errors);
-            }
-        }
-        Json::Bool(_) | Json::Number(_) | Json::String(_) => {}
-    }
-}
-
-fn restore_integers(value: &mut Json) {
-    match value {
-        Json::Number(number) => {
-            let double = number.as_f64().filter(|_| number.is_f64());
-            if let Some(double) = double
-                && double.fract() == 0.0
-                && double.abs() <= LARGEST_EXACT_DOUBLE
-            {
-                // In range by the check above, so the cast is exact.
-                *value = Json::from(double as i64);
-            }
-        }
-        Json::Array(items) => items.iter_mut().for_each(restore_integers),
-        Json::Object(map) => map.values_mut().for_each(restore_integers),
-        Json::Null | Json::Bool(_) | Json::String(_) => {}
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use deserr::Deserr;
@@ -636,15 +501,6 @@ mod tests {
     }
 
     #[test]
-    fn nothing_is_not_a_value() {
-        let text =
-            r#"{"usage_plan": {"plans": {"gold": {"limit": 1, "apis": null}}, "x": [null]}}"#;
-        let errors = Document::parse(text.as_bytes()).unwrap_err();
-        let paths: Vec<_> = errors.iter().map(|error| error.path.as_str()).collect();
-        assert_eq!(paths, ["usage_plan.plans.gold.apis", "usage_plan.x[0]"]);
-    }
-
-    #[test]
     fn what_may_be_a_secret_is_not_repeated() {
         let secret = "sk_live_4242424242424242";
         for text in [
@@ -662,40 +518,9 @@ mod tests {
     }
 
     #[test]
-    fn a_document_may_be_a_struct_in_its_wire_form() {
-        let document = serde_json::json!({"usage_plan": {"plans": {"gold": {"limit": 1e7}}}});
-        let mut document = Document::parse(&crate::structs::to_wire(&document)).unwrap();
-        let section: Section = document
-            .take("usage_plan", &mut ConfigErrors::default())
-            .unwrap()
-            .unwrap();
-        assert_eq!(section.plans.get("gold").unwrap().limit, 10_000_000);
-    }
-
-    #[test]
-    fn a_document_that_is_no_object_is_refused_with_a_cure() {
-        for (text, expected) in [
-            ("", "the configuration is empty"),
-            (" \n", "the configuration is empty"),
-            ("[]", "the configuration is a list, expected an object"),
-            ("{", "the configuration is not JSON"),
-            ("\u{0}\u{1}", "the configuration is not JSON"),
-        ] {
-            let errors = Document::parse(text.as_bytes()).unwrap_err();
-            assert!(errors.to_string().contains(expected), "{text:?}: {errors}");
-        }
-    }
-
-    #[test]
     fn a_mistake_is_one_line_whatever_the_document_holds() {
         let mut errors = ConfigErrors::default();
         errors.add("a\nb", "found \r\u{85}x\u{7f}");
         assert_eq!(errors.to_string(), r"a\nb: found \r\u{85}x\u{7f}");
-    }
-
-    #[test]
-    fn a_document_nested_without_end_is_refused() {
-        let deep = "[".repeat(100_000);
-        assert!(Document::parse(deep.as_bytes()).is_err());
     }
 }

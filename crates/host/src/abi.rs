@@ -195,21 +195,28 @@ pub(crate) fn current_time() -> Answer<u64> {
     Ok(time)
 }
 
-/// The plugin's configuration.
-pub(crate) fn plugin_configuration(size: usize) -> Answer<Vec<u8>> {
-    buffer(PLUGIN_CONFIGURATION, size)
+/// The plugin's configuration from a place on, or the first `most` bytes of that. The place must be
+/// in it.
+pub(crate) fn plugin_configuration(start: usize, most: usize) -> Answer<Vec<u8>> {
+    buffer(PLUGIN_CONFIGURATION, start, most)
 }
 
 /// The body of the answer to a callout, or the first `most` bytes of it.
 pub(crate) fn callout_response_body(most: usize) -> Answer<Vec<u8>> {
-    buffer(CALLOUT_RESPONSE_BODY, most)
+    buffer(CALLOUT_RESPONSE_BODY, 0, most)
 }
 
-fn buffer(buffer: u32, most: usize) -> Answer<Vec<u8>> {
+fn buffer(buffer: u32, start: usize, most: usize) -> Answer<Vec<u8>> {
     let mut handed = Handed::nothing();
     // SAFETY: the host writes a pointer and a length.
     check(unsafe {
-        imports::proxy_get_buffer_bytes(buffer, 0, most, &raw mut handed.data, &raw mut handed.size)
+        imports::proxy_get_buffer_bytes(
+            buffer,
+            start,
+            most,
+            &raw mut handed.data,
+            &raw mut handed.size,
+        )
     })?;
     Ok(handed.into_bytes())
 }

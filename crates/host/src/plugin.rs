@@ -8,6 +8,7 @@ use std::time::Duration;
 use proxy_wasm::traits::{Context, HttpContext, RootContext};
 use proxy_wasm::types::{Action, ContextType};
 use tollgate_core::chain::{Chain, Judged, Kept, Outcome, Policies, Responded, Verdict, Waiting};
+use tollgate_core::config::Text;
 use tollgate_core::headers::{Headers, RequestEdit, RequestEdits, to_wire};
 use tollgate_core::host::{CalloutId, CalloutResponse, Host, MOST_CALLOUT_BODY};
 use tollgate_core::policy::{Callbacks, Glimpse, ResponseHeader, ResponseHeaders, ResponseSource};
@@ -174,8 +175,7 @@ impl<P: Policies + 'static> Context for Root<P> {
 
 impl<P: Policies + 'static> RootContext for Root<P> {
     fn on_configure(&mut self, size: usize) -> bool {
-        let text = abi::plugin_configuration(size).unwrap_or_default();
-        match Chain::configure(self.name, &text, &self.worker.envoy) {
+        match Chain::configure_from(self.name, &Configuration { size }, &self.worker.envoy) {
             Ok(chain) => {
                 if P::CALLBACKS.contains(Callbacks::CALLOUTS) {
                     // Envoy configures a plugin once more than it uses it, to try it out, and ends
@@ -222,6 +222,21 @@ impl<P: Policies + 'static> RootContext for Root<P> {
 
     fn get_type(&self) -> Option<ContextType> {
         Some(ContextType::HttpContext)
+    }
+}
+
+/// The document, which the host keeps for as long as it is being read.
+struct Configuration {
+    size: usize,
+}
+
+impl Text for Configuration {
+    fn size(&self) -> usize {
+        self.size
+    }
+
+    fn piece(&self, start: usize, most: usize) -> Option<Vec<u8>> {
+        abi::plugin_configuration(start, most).ok()
     }
 }
 

@@ -26,10 +26,10 @@ pub trait Policies: Sized {
     fn kinds(kinds: &mut Vec<&'static Kind>);
 
     /// The credentials that those check whose sections the document has.
-    fn credentials(document: &Document) -> CredentialSet;
+    fn credentials(document: &Document<'_>) -> CredentialSet;
 
     /// Compiles the sections that the document has.
-    fn compile(document: &mut Document, cx: &mut Compile<'_>) -> Result<Self, Rejected>;
+    fn compile(document: &mut Document<'_>, cx: &mut Compile<'_>) -> Result<Self, Rejected>;
 
     /// Whether every one that checks credentials has one behind it that decides on access.
     const GUARDED: bool;
@@ -99,11 +99,11 @@ impl Policies for End {
 
     fn kinds(_kinds: &mut Vec<&'static Kind>) {}
 
-    fn credentials(_document: &Document) -> CredentialSet {
+    fn credentials(_document: &Document<'_>) -> CredentialSet {
         CredentialSet::NONE
     }
 
-    fn compile(_document: &mut Document, _cx: &mut Compile<'_>) -> Result<Self, Rejected> {
+    fn compile(_document: &mut Document<'_>, _cx: &mut Compile<'_>) -> Result<Self, Rejected> {
         Ok(End)
     }
 
@@ -171,7 +171,7 @@ impl<P: Policy, R: Policies> Policies for Link<P, R> {
         R::kinds(kinds);
     }
 
-    fn credentials(document: &Document) -> CredentialSet {
+    fn credentials(document: &Document<'_>) -> CredentialSet {
         let own = match P::CREDENTIAL {
             Some(credential) if document.has(P::SECTION) => CredentialSet::of(credential),
             _ => CredentialSet::NONE,
@@ -179,7 +179,7 @@ impl<P: Policy, R: Policies> Policies for Link<P, R> {
         own.union(R::credentials(document))
     }
 
-    fn compile(document: &mut Document, cx: &mut Compile<'_>) -> Result<Self, Rejected> {
+    fn compile(document: &mut Document<'_>, cx: &mut Compile<'_>) -> Result<Self, Rejected> {
         let policy = match document.take::<P::Section>(P::SECTION, cx.errors) {
             Ok(Some(section)) => P::compile(section, cx).map(Some),
             Ok(None) => match P::DEFAULT_SECTION {
