@@ -12,7 +12,7 @@ static ALLOCATOR: Counting = Counting;
 const BUDGET: &[(&str, u64, &str)] = &[
     (
         "full",
-        26,
+        27,
         "add_header_map_value 3, get_current_time_nanoseconds 2, get_header_map_pairs 1, \
          get_header_map_value 4, get_property 1, get_shared_data 2, increment_metric 4, \
          remove_header_map_value 2, replace_header_map_value 8, set_property 5, \
@@ -20,7 +20,7 @@ const BUDGET: &[(&str, u64, &str)] = &[
     ),
     (
         "full-40-headers",
-        26,
+        27,
         "add_header_map_value 3, get_current_time_nanoseconds 2, get_header_map_pairs 1, \
          get_header_map_value 4, get_property 1, get_shared_data 2, increment_metric 4, \
          remove_header_map_value 2, replace_header_map_value 8, set_property 5, \
@@ -28,7 +28,7 @@ const BUDGET: &[(&str, u64, &str)] = &[
     ),
     (
         "full-new-token",
-        71,
+        72,
         "add_header_map_value 3, call_foreign_function 1, get_current_time_nanoseconds 2, \
          get_header_map_pairs 1, get_header_map_value 4, get_property 1, get_shared_data 2, \
          increment_metric 4, remove_header_map_value 2, replace_header_map_value 8, \
@@ -75,7 +75,7 @@ const BUDGET: &[(&str, u64, &str)] = &[
     ),
     (
         "usage-plan",
-        14,
+        15,
         "add_header_map_value 2, get_current_time_nanoseconds 2, get_header_map_pairs 1, \
          get_shared_data 1, increment_metric 2, remove_header_map_value 1, \
          replace_header_map_value 2, set_property 4, set_shared_data 1",
@@ -88,7 +88,7 @@ const BUDGET: &[(&str, u64, &str)] = &[
     ),
     (
         "keys-only",
-        5,
+        6,
         "get_current_time_nanoseconds 1, get_header_map_pairs 1, increment_metric 2, \
          remove_header_map_value 1, replace_header_map_value 2",
     ),

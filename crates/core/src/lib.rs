@@ -14,6 +14,7 @@ pub mod host;
 pub mod limit_headers;
 pub mod lookup;
 pub mod name;
+pub mod name_list;
 pub mod network;
 pub mod places;
 pub mod plugin;

@@ -1,5 +1,6 @@
 //! What a policy is: one concern of the gateway, as pure logic.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::apis::ApiTable;
@@ -8,6 +9,7 @@ use crate::config::{ConfigErrors, Rejected};
 use crate::credentials::{Credential, CredentialSet};
 pub use crate::exchange::{Consumer, Exchange, Facts, Plan};
 use crate::host::{CalloutId, CalloutResponse, Environment, Host};
+use crate::name_list::NameList;
 use crate::problem::{Kind, LocalReply, Problem, RenderContext};
 pub use crate::response::{
     Glimpse, Responding, ResponseHeader, ResponseHeaders, ResponseSource, ResponseUse,
@@ -205,7 +207,7 @@ pub struct Compile<'a> {
     /// How many consumers, in the order of the document, get metrics of their own.
     pub metered_consumers: u32,
     /// The ids of the consumers of the document, where a policy in front knows consumers.
-    pub consumers: Option<Vec<String>>,
+    pub consumers: Option<Arc<NameList>>,
     /// The kinds of all refusals that there can be.
     pub kinds: Vec<&'static Kind>,
     /// Where mistakes are recorded.

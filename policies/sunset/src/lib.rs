@@ -17,7 +17,6 @@ pub mod problems;
 
 use std::time::Duration;
 
-use hashbrown::HashSet;
 use serde_json::json;
 use tollgate_core::config::{Rejected, key_path, nearest, quote};
 use tollgate_core::host::Host;
@@ -153,14 +152,13 @@ fn check_grace(section: &[VersionConfig], cx: &mut Compile<'_>) {
     let Some(consumers) = &cx.consumers else {
         return;
     };
-    let known: HashSet<&str> = consumers.iter().map(String::as_str).collect();
     for (index, version) in section.iter().enumerate() {
         for (name, _) in &version.grace.0 {
             let name = name.as_str();
-            if known.contains(name) {
+            if consumers.find(name).is_some() {
                 continue;
             }
-            let hint = match nearest(name, consumers.iter().map(String::as_str)) {
+            let hint = match nearest(name, consumers.iter()) {
                 Some(near) => format!("did you mean {}?", quote(near)),
                 None => "expected the id of one, or nothing".to_owned(),
             };

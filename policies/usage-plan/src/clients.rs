@@ -3,9 +3,11 @@
 
 use std::collections::HashMap;
 use std::num::NonZeroU64;
+use std::sync::Arc;
 
 use tollgate_claims::{ClaimPath, key_text};
 use tollgate_core::host::Host;
+use tollgate_core::name_list::NameList;
 use tollgate_core::shared::{UpdateFailed, agreed_seed};
 use tollgate_core::token::Token;
 use tollgate_rate_table::{SLOTS_PER_PAGE, Seed, TableSize};
@@ -14,7 +16,18 @@ use crate::record::Record;
 
 /// Which consumer a token's client is.
 #[derive(Default)]
-pub(crate) struct Clients(HashMap<Box<str>, Vec<(Provider, u32)>>);
+pub(crate) struct Clients {
+    listed: HashMap<Box<str>, Vec<(Provider, u32)>>,
+    /// Where clients may be known by a consumer's id.
+    by_id: Option<ById>,
+}
+
+/// Consumers who are known by their ids.
+struct ById {
+    ids: Arc<NameList>,
+    /// Those who are not, because they list their clients; sorted.
+    except: Box<[u32]>,
+}
 
 /// The provider whose tokens name the client so; all if absent.
 pub(crate) type Provider = Option<Box<str>>;
@@ -22,7 +35,7 @@ pub(crate) type Provider = Option<Box<str>>;
 impl Clients {
     /// Adds a client's name for a consumer; gives back the consumer that has it already.
     pub(crate) fn add(&mut self, name: &str, provider: Provider, consumer: u32) -> Option<u32> {
-        let named = self.0.entry(name.into()).or_default();
+        let named = self.listed.entry(name.into()).or_default();
         let taken = named.iter().find(|(known, _)| *known == provider);
         if let Some((_, other)) = taken {
             return Some(*other);
@@ -31,17 +44,33 @@ impl Clients {
         None
     }
 
-    /// The consumer that a token was issued to. What is said of its provider goes first.
+    /// Lets all consumers but these, who are sorted, be known by their ids too.
+    pub(crate) fn know_by_id(&mut self, ids: &Arc<NameList>, except: Box<[u32]>) {
+        let ids = Arc::clone(ids);
+        self.by_id = Some(ById { ids, except });
+    }
+
+    /// The consumer that a token was issued to. What is said of its provider goes first, and what is
+    /// listed goes before what is only meant.
     pub(crate) fn find(&self, token: &Token) -> Option<u32> {
-        let named = self.0.get(token.client.as_deref()?)?;
+        let client = token.client.as_deref()?;
+        let named = self.listed.get(client).map_or(&[][..], Vec::as_slice);
         let of = |wanted: Option<&str>| {
-            named
-                .iter()
-                .find(|(provider, _)| provider.as_deref() == wanted)
+            let mut named = named.iter();
+            let found = named.find(|(provider, _)| provider.as_deref() == wanted);
+            found.map(|(_, consumer)| *consumer)
         };
         of(Some(&*token.provider))
             .or_else(|| of(None))
-            .map(|(_, consumer)| *consumer)
+            .or_else(|| self.by_id.as_ref()?.find(client))
+    }
+}
+
+impl ById {
+    fn find(&self, client: &str) -> Option<u32> {
+        let consumer = self.ids.find(client)?;
+        self.except.binary_search(&consumer).err()?;
+        Some(consumer)
     }
 }
 

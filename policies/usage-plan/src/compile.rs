@@ -1,30 +1,29 @@
 //! Checking the section as a whole, and making it fast to apply.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use tollgate_core::config::{ConfigErrors, Rejected, Table, expected_one_of, quote};
 use tollgate_core::credentials::Credential;
 use tollgate_core::headers::{FieldName, HeaderName};
 use tollgate_core::name::Name;
+use tollgate_core::name_list::NameList;
 use tollgate_core::places::{HeaderPlace, Places};
 use tollgate_core::policy::{Authenticator, Compile, Mode};
 use tollgate_core::shared::OnContention;
 use tollgate_core::text::Text;
-use tollgate_core::time::{Instant3339, Timestamp};
-use tollgate_quota_store::ConsumerTag;
 use tollgate_rate_table::TableSize;
 
 use crate::clients::{Clients, TokenPlans};
-use crate::config::{
-    ApiKeyConfig, ConsumerConfig, KeyConfig, PlanConfig, TokenConfig, UsagePlanConfig,
-};
+use crate::config::{ClientConfig, KeyConfig, PlanConfig, TokenConfig, UsagePlanConfig};
+use crate::consumers::RecordKeys;
 use crate::gauges::QuotaGauges;
-use crate::keys::{Digest, KeyRecord, Keys, Pepper, Scheme};
+use crate::keys::Pepper;
 use crate::plan::Plan;
 use crate::recognised::Recognised;
 use crate::store::{Shared, Store};
-use crate::{Consumer, UsagePlan, challenge};
+use crate::{UsagePlan, challenge};
 
 /// Compiles the section; see [`UsagePlan`].
 pub(crate) fn compile(
@@ -39,12 +38,7 @@ pub(crate) fn compile(
         providers: Vec::new(),
         mode: config.mode,
     });
-    let ids = config.consumers.iter();
-    cx.consumers = Some(
-        ids.map(|consumer| consumer.id.as_str().to_owned())
-            .collect(),
-    );
-    let records = Records::new(&config);
+    let records = record_keys(&config);
     let names = PlanNames::new(&config.plans);
     let store = config
         .store
@@ -59,26 +53,23 @@ pub(crate) fn compile(
     let fits_store = check_store(&config, cx.errors);
     let plans = compile_plans(config.plans.0, shared, cx);
     let pepper = compile_pepper(&config.key, cx);
-    let consumers = compile_consumers(&config.consumers, &names, &records, cx.errors);
-    let keys = compile_keys(&config.consumers, pepper, cx.errors);
+    let listed = config.consumers.split();
+    let ids = listed.ids;
+    cx.consumers = Some(Arc::clone(&ids));
+    let consumers = listed.terms.compile(&ids, &names, cx.errors);
+    let keys = listed.keys.compile(pepper, cx.errors);
     let providers: Vec<String> = cx
         .authenticators
         .iter()
         .flat_map(|authenticator| authenticator.providers.iter().cloned())
         .collect();
-    let clients = compile_clients(&config.consumers, &providers, cx.errors);
+    let clients = compile_clients(listed.clients, &ids, &providers, cx.errors);
     let tokens = config
         .token
         .map(|token| compile_tokens(token, &names, &records, &providers, cx));
     let anonymous = config.anonymous.map(|anonymous| {
         let path = "usage_plan.anonymous.plan";
-        Ok(Consumer {
-            id: "anonymous".into(),
-            plan: names.find_without_offset(&anonymous.plan, path, cx.errors)?,
-            since: None,
-            record: records.of_anonymous(),
-            tag: records.tag(" anonymous"),
-        })
+        names.find_without_offset(&anonymous.plan, path, cx.errors)
     });
     let key = check_key_config(&config.key, cx.errors);
     let prefix = check_prefix(config.identity.prefix.as_str(), cx.errors);
@@ -86,7 +77,7 @@ pub(crate) fn compile(
         .retry_after_max
         .map(|span| check_retry_after(span.get(), cx.errors))
         .transpose();
-    if config.consumers.is_empty() && anonymous.is_none() && tokens.is_none() {
+    if ids.is_empty() && anonymous.is_none() && tokens.is_none() {
         return Err(cx.errors.add(
             "usage_plan",
             "neither consumers nor an anonymous plan nor one for tokens are given, so every request \
@@ -109,6 +100,7 @@ pub(crate) fn compile(
         consumers: consumers?,
         anonymous: anonymous.transpose()?,
         clients: clients?,
+        records,
         tokens: tokens.transpose()?,
         id_header: HeaderName::from(format!("{prefix}id")).shared(),
         plan_header: HeaderName::from(format!("{prefix}plan")).shared(),
@@ -146,43 +138,14 @@ fn check_store(config: &UsagePlanConfig, errors: &mut ConfigErrors) -> Result<()
     verdict
 }
 
-/// The keys of records in the shared state: `tollgate/usage/<namespace> <consumer>`. The layout of
-/// a record is versioned inside of it.
-struct Records {
-    /// No name has a space, so no two pairs of namespace and consumer make the same key.
-    prefix: String,
-}
-
-impl Records {
-    fn new(config: &UsagePlanConfig) -> Self {
-        let namespace = config.namespace.as_ref().map_or("default", Name::as_str);
-        // A policy that is only tried out must not use up what another one grants.
-        let state = match config.mode {
-            Mode::Enforce => "usage",
-            Mode::Shadow => "shadow-usage",
-        };
-        Records {
-            prefix: format!("tollgate/{state}/{namespace} "),
-        }
-    }
-
-    /// How a store knows a consumer.
-    fn tag(&self, consumer: &str) -> ConsumerTag {
-        ConsumerTag::new(&self.prefix, consumer)
-    }
-
-    fn of(&self, consumer: &str) -> Box<str> {
-        format!("{}{consumer}", self.prefix).into()
-    }
-
-    /// What the keys of pages begin with that hold clients which the configuration does not name.
-    fn of_clients(&self) -> Box<str> {
-        self.of(" clients ")
-    }
-
-    fn of_anonymous(&self) -> Box<str> {
-        self.of(" anonymous")
-    }
+fn record_keys(config: &UsagePlanConfig) -> RecordKeys {
+    let namespace = config.namespace.as_ref().map_or("default", Name::as_str);
+    // A policy that is only tried out must not use up what another one grants.
+    let state = match config.mode {
+        Mode::Enforce => "usage",
+        Mode::Shadow => "shadow-usage",
+    };
+    RecordKeys::new(state, namespace)
 }
 
 fn compile_plans(
@@ -202,7 +165,7 @@ fn compile_plans(
 }
 
 /// Finds plans by name, also while some of them have mistakes.
-struct PlanNames {
+pub(crate) struct PlanNames {
     plans: Vec<(String, HasOffset)>,
 }
 
@@ -220,21 +183,23 @@ impl PlanNames {
         }
     }
 
-    fn find(&self, name: &Name, path: &str, errors: &mut ConfigErrors) -> Result<u16, Rejected> {
+    /// The place of a plan.
+    pub(crate) fn place(&self, name: &Name) -> Option<u16> {
         let place = self
             .plans
             .iter()
             .position(|(known, _)| known == name.as_str());
-        place
-            .and_then(|index| u16::try_from(index).ok())
-            .ok_or_else(|| {
-                let known: Vec<&str> = self.plans.iter().map(|(known, _)| known.as_str()).collect();
-                let found = expected_one_of(name.as_str(), &known);
-                errors.add(
-                    path,
-                    format!("unknown plan {}{found}", quote(name.as_str())),
-                )
-            })
+        place.and_then(|index| u16::try_from(index).ok())
+    }
+
+    /// Refuses a name that no plan has.
+    pub(crate) fn unknown(&self, name: &Name, path: &str, errors: &mut ConfigErrors) -> Rejected {
+        let known: Vec<&str> = self.plans.iter().map(|(known, _)| known.as_str()).collect();
+        let found = expected_one_of(name.as_str(), &known);
+        errors.add(
+            path,
+            format!("unknown plan {}{found}", quote(name.as_str())),
+        )
     }
 
     /// A plan for callers whose first period nobody knows.
@@ -244,7 +209,9 @@ impl PlanNames {
         path: &str,
         errors: &mut ConfigErrors,
     ) -> Result<u16, Rejected> {
-        let plan = self.find(name, path, errors)?;
+        let plan = self
+            .place(name)
+            .ok_or_else(|| self.unknown(name, path, errors))?;
         match self.has_offset(plan) {
             false => Ok(plan),
             true => Err(errors.add(
@@ -263,79 +230,35 @@ impl PlanNames {
             .collect()
     }
 
-    fn has_offset(&self, index: u16) -> bool {
+    /// Whether the first period of a consumer on this plan is another one.
+    pub(crate) fn has_offset(&self, index: u16) -> bool {
         self.plans
             .get(usize::from(index))
             .is_some_and(|(_, has_offset)| *has_offset)
     }
 }
 
-fn compile_consumers(
-    configs: &[ConsumerConfig],
-    plans: &PlanNames,
-    records: &Records,
-    errors: &mut ConfigErrors,
-) -> Result<Vec<Consumer>, Rejected> {
-    let mut consumers = Vec::with_capacity(configs.len());
-    let mut places: HashMap<&str, usize> = HashMap::with_capacity(configs.len());
-    let mut verdict = Ok(());
-    for (index, config) in configs.iter().enumerate() {
-        let path = format!("usage_plan.consumers[{index}]");
-        let id = config.id.as_str();
-        if let Some(first) = places.get(id) {
-            let message = format!(
-                "{} is already the id of usage_plan.consumers[{first}]; a consumer may have \
-                 several keys, list them there",
-                quote(id)
-            );
-            verdict = Err(errors.add(format!("{path}.id"), message));
-        }
-        places.entry(id).or_insert(index);
-        match plans.find(&config.plan, &format!("{path}.plan"), errors) {
-            Ok(plan) => {
-                if plans.has_offset(plan) && config.since.is_none() {
-                    verdict = Err(errors.add(
-                        format!("{path}.since"),
-                        "is missing: the plan's quota has an offset in the consumer's first \
-                         period, so write when that was, as since: 2026-11-15T00:00:00Z",
-                    ));
-                }
-                consumers.push(Consumer {
-                    id: config.id.to_shared(),
-                    plan,
-                    since: config.since.map(|Instant3339(since)| since.as_seconds()),
-                    record: records.of(id),
-                    tag: records.tag(id),
-                });
-            }
-            Err(rejected) => verdict = Err(rejected),
-        }
-    }
-    verdict.map(|()| consumers)
-}
-
 /// Which client of which issuer is which consumer. Issuers need not know of one another's clients, so
 /// where there are several, one must not be able to make its own client somebody else's.
 fn compile_clients(
-    configs: &[ConsumerConfig],
+    listed: Vec<(u32, Vec<ClientConfig>)>,
+    ids: &Arc<NameList>,
     providers: &[String],
     errors: &mut ConfigErrors,
 ) -> Result<Clients, Rejected> {
     let mut clients = Clients::default();
     let mut verdict = Ok(());
-    for (consumer, config) in (0_u32..).zip(configs) {
-        let path = format!("usage_plan.consumers[{consumer}].clients");
-        let Some(listed) = &config.clients else {
-            // One that is listed goes before one that is only meant.
-            continue;
-        };
-        for (index, client) in listed.iter().enumerate() {
+    if providers.len() <= 1 {
+        clients.know_by_id(ids, listed.iter().map(|(consumer, _)| *consumer).collect());
+    }
+    for (consumer, listed) in listed {
+        for (index, client) in listed.into_iter().enumerate() {
+            let path = format!("usage_plan.consumers[{consumer}].clients[{index}]");
             if client.id.is_empty() {
                 let message = "is empty, expected the client's id";
-                verdict = Err(errors.add(format!("{path}[{index}]"), message));
+                verdict = Err(errors.add(path, message));
                 continue;
             }
-            let path = format!("{path}[{index}]");
             match &client.provider {
                 None if providers.len() > 1 => {
                     let message = format!(
@@ -359,14 +282,6 @@ fn compile_clients(
             }
         }
     }
-    if providers.len() > 1 {
-        return verdict.map(|()| clients);
-    }
-    for (consumer, config) in (0_u32..).zip(configs) {
-        if config.clients.is_none() {
-            let _ = clients.add(config.id.as_str(), None, consumer);
-        }
-    }
     verdict.map(|()| clients)
 }
 
@@ -383,7 +298,7 @@ fn unknown_provider(name: &Name, providers: &[String]) -> String {
 fn compile_tokens(
     config: TokenConfig,
     names: &PlanNames,
-    records: &Records,
+    records: &RecordKeys,
     providers: &[String],
     cx: &mut Compile<'_>,
 ) -> Result<TokenPlans, Rejected> {
@@ -424,86 +339,6 @@ fn compile_tokens(
         size: size?,
         prefix: records.of_clients(),
     })
-}
-
-fn compile_keys(
-    consumers: &[ConsumerConfig],
-    pepper: Result<Option<Pepper>, Rejected>,
-    errors: &mut ConfigErrors,
-) -> Result<Keys, Rejected> {
-    let mut keys = Vec::new();
-    let mut places: HashMap<(Scheme, Digest), String> = HashMap::new();
-    let mut verdict = Ok(());
-    let has_pepper = !matches!(pepper, Ok(None));
-    for (consumer, config) in consumers.iter().enumerate() {
-        for (index, key) in config.keys.iter().enumerate() {
-            let path = format!("usage_plan.consumers[{consumer}].keys[{index}]");
-            let compiled = compile_key(key, consumer, has_pepper, &path, errors);
-            match compiled {
-                Ok((scheme, digest, record)) => {
-                    if let Some(first) = places.get(&(scheme, digest)) {
-                        let message = format!("is the same key as {first}");
-                        verdict = Err(errors.add(path, message));
-                    } else {
-                        places.insert((scheme, digest), path);
-                        keys.push((scheme, digest, record));
-                    }
-                }
-                Err(rejected) => verdict = Err(rejected),
-            }
-        }
-    }
-    verdict?;
-    Ok(Keys::new(keys, pepper?))
-}
-
-fn compile_key(
-    key: &ApiKeyConfig,
-    consumer: usize,
-    has_pepper: bool,
-    path: &str,
-    errors: &mut ConfigErrors,
-) -> Result<(Scheme, Digest, KeyRecord), Rejected> {
-    let (scheme, digest) = match (key.sha256, key.hmac_sha256) {
-        (Some(digest), None) => (Scheme::Sha256, digest),
-        (None, Some(digest)) if has_pepper => (Scheme::HmacSha256, digest),
-        (None, Some(_)) => {
-            return Err(errors.add(
-                format!("{path}.hmac_sha256"),
-                "needs the pepper it was made under: add key: { pepper: { env: NAME } } to \
-                 usage_plan",
-            ));
-        }
-        (None, None) => {
-            return Err(errors.add(path, "found no digest, expected sha256 or hmac_sha256"));
-        }
-        (Some(_), Some(_)) => {
-            return Err(errors.add(path, "found sha256 and hmac_sha256, expected one of them"));
-        }
-    };
-    let not_before = key
-        .not_before
-        .map_or(Timestamp::default(), |Instant3339(at)| at);
-    let expires = key
-        .expires
-        .map_or(Timestamp::from_nanos(u64::MAX), |Instant3339(at)| at);
-    if expires <= not_before {
-        return Err(errors.add(
-            format!("{path}.expires"),
-            "is not after not_before, so the key would never be valid",
-        ));
-    }
-    let consumer = u32::try_from(consumer)
-        .map_err(|_| errors.add("usage_plan.consumers", "found more consumers than 2^32"))?;
-    Ok((
-        scheme,
-        digest,
-        KeyRecord {
-            consumer,
-            not_before,
-            expires,
-        },
-    ))
 }
 
 fn compile_pepper(config: &KeyConfig, cx: &mut Compile<'_>) -> Result<Option<Pepper>, Rejected> {

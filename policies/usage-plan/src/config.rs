@@ -14,6 +14,7 @@ use tollgate_core::shared::OnContention;
 use tollgate_core::time::Instant3339;
 use tollgate_core::units::{Rate, Span};
 
+use crate::consumers::ConsumerList;
 use crate::keys::Digest;
 use crate::store::{OnStoreFailure, StoreConfig};
 
@@ -29,7 +30,7 @@ pub struct UsagePlanConfig {
     pub plans: Table<PlanConfig>,
     /// Who may call, with which keys, on which plan.
     #[deserr(default)]
-    pub consumers: Vec<ConsumerConfig>,
+    pub consumers: ConsumerList,
     /// The plan of callers without a key. Without it, a key is needed everywhere.
     #[deserr(default)]
     pub anonymous: Option<AnonymousConfig>,
@@ -296,7 +297,7 @@ from_str_wrapper! {
 /// A consumer: a client known by name, with any number of keys that share its usage.
 #[derive(Debug, Deserr)]
 #[deserr(error = ConfigErrors, deny_unknown_fields)]
-pub struct ConsumerConfig {
+pub(crate) struct ConsumerConfig {
     /// Its id, under which its usage is counted: keep it when its keys or its plan change.
     pub id: Name,
     /// The plan it is on.
@@ -315,7 +316,7 @@ pub struct ConsumerConfig {
 /// A client, as a token names it: `abc`, or `{ provider: idp, id: abc }` where only tokens of one
 /// issuer count.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ClientConfig {
+pub(crate) struct ClientConfig {
     /// The name of the provider in `jwt_authz`; any if absent.
     pub provider: Option<Name>,
     /// Its id.
@@ -379,7 +380,7 @@ const DEFAULT_MAX_CLIENTS: Positive = match NonZeroU32::new(10_000) {
 /// A key, by its digest.
 #[derive(Clone, Debug, Deserr)]
 #[deserr(error = ConfigErrors, deny_unknown_fields)]
-pub struct ApiKeyConfig {
+pub(crate) struct ApiKeyConfig {
     /// The SHA-256 of the key, 64 hexadecimal digits.
     #[deserr(default)]
     pub sha256: Option<Digest>,

@@ -11,10 +11,11 @@ use tollgate_core::host::{GaugeId, Host};
 use tollgate_core::telemetry::counter_name;
 use tollgate_core::time::Timestamp;
 
+use crate::UsagePlan;
+use crate::consumers::Consumer;
 use crate::meter::{Limits, StoreUse, statuses};
 use crate::plan::Quota;
 use crate::record::Record;
-use crate::{Consumer, UsagePlan};
 
 /// The time between two readings of the records.
 const PERIOD: Duration = Duration::from_secs(10);
@@ -28,7 +29,7 @@ pub(crate) struct QuotaGauges {
 }
 
 /// The places of a consumer and of a quota of its plan.
-type Series = (usize, usize);
+type Series = (u32, usize);
 
 #[derive(Clone, Copy)]
 struct Gauges {
@@ -53,7 +54,13 @@ impl QuotaGauges {
         }
     }
 
-    fn set<H: Host>(&self, series: Series, named: (&Consumer, &Quota), values: [u64; 2], host: &H) {
+    fn set<H: Host>(
+        &self,
+        series: Series,
+        named: (Consumer<'_>, &Quota),
+        values: [u64; 2],
+        host: &H,
+    ) {
         // Nothing below calls back into this object, so the borrow can't be taken already.
         let Ok(mut known) = self.known.try_borrow_mut() else {
             return;
@@ -70,8 +77,8 @@ impl QuotaGauges {
 }
 
 impl Gauges {
-    fn define<H: Host>((consumer, quota): (&Consumer, &Quota), host: &H) -> Self {
-        let labels = [("consumer", &*consumer.id), ("limit", quota.name.as_str())];
+    fn define<H: Host>((consumer, quota): (Consumer<'_>, &Quota), host: &H) -> Self {
+        let labels = [("consumer", consumer.id), ("limit", quota.name.as_str())];
         let gauge = |name| host.gauge(&counter_name(name, &labels));
         Gauges {
             used: gauge("tollgate_quota_used_requests"),
@@ -85,8 +92,10 @@ impl UsagePlan {
     /// never, if there is nothing to show.
     pub(crate) fn show_quotas<H: Host>(&self, host: &H) -> Option<Duration> {
         let shown = usize::try_from(self.gauges.consumers).unwrap_or(usize::MAX);
-        let shown = self.consumers.iter().take(shown).enumerate();
-        let mut limited = shown
+        let mut limited = self
+            .consumers
+            .from(0)
+            .take(shown)
             .filter_map(|(place, consumer)| {
                 let plan = self.plans.get(usize::from(consumer.plan))?;
                 (!plan.quotas.is_empty()).then_some((place, consumer, &*plan.quotas))
@@ -110,13 +119,14 @@ impl UsagePlan {
     /// Shows one consumer; not one that has never called, nor where it can't be told.
     fn show_consumer<H: Host>(
         &self,
-        place: usize,
-        consumer: &Consumer,
+        place: u32,
+        consumer: Consumer<'_>,
         quotas: &[Quota],
         ledgers: &mut LedgerSum,
         host: &H,
     ) {
-        let Ok(Some(entry)) = host.shared_get(&consumer.record) else {
+        let read = |key: &str| host.shared_get(key);
+        let Ok(Some(entry)) = self.records.with(consumer, read) else {
             return;
         };
         let limits = Limits {

@@ -1,15 +1,20 @@
 //! Keys as digests, and finding the consumer that a key belongs to.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::str::FromStr;
 
 use hmac::{Hmac, KeyInit, Mac};
 use sha2::{Digest as _, Sha256};
-use tollgate_core::time::Timestamp;
+use tollgate_core::config::{ConfigErrors, Rejected};
+use tollgate_core::name_list::gentle_growth;
+use tollgate_core::time::{Instant3339, Timestamp};
+
+use crate::config::ApiKeyConfig;
 
 /// The SHA-256 or HMAC-SHA-256 of a key. Not secret, but not shown either.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Digest([u8; 32]);
+pub(crate) struct Digest([u8; 32]);
 
 impl fmt::Debug for Digest {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -19,7 +24,7 @@ impl fmt::Debug for Digest {
 
 /// The text is no digest. It is not shown: it may be a key that was put in place of its digest.
 #[derive(Debug)]
-pub struct InvalidDigest {
+pub(crate) struct InvalidDigest {
     length: usize,
 }
 
@@ -89,15 +94,43 @@ impl Pepper {
     }
 }
 
+/// Which key of which consumer, by their places in the configuration.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct KeyPlace {
+    pub(crate) consumer: u32,
+    pub(crate) key: u32,
+}
+
+impl fmt::Display for KeyPlace {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let KeyPlace { consumer, key } = self;
+        write!(f, "usage_plan.consumers[{consumer}].keys[{key}]")
+    }
+}
+
 /// A key of a consumer.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct KeyRecord {
     /// The consumer's place in the configuration.
     pub(crate) consumer: u32,
-    /// From when the key is valid.
+    pub(crate) term: Term,
+}
+
+/// When a key is valid.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Term {
+    /// From when it is.
     pub(crate) not_before: Timestamp,
     /// From when it no longer is.
     pub(crate) expires: Timestamp,
+}
+
+impl Term {
+    /// At all times.
+    pub(crate) const ALWAYS: Term = Term {
+        not_before: Timestamp::from_nanos(0),
+        expires: Timestamp::from_nanos(u64::MAX),
+    };
 }
 
 /// Whether a key may be used at some instant.
@@ -108,7 +141,7 @@ pub(crate) enum Validity {
     Expired,
 }
 
-impl KeyRecord {
+impl Term {
     pub(crate) fn at(&self, now: Timestamp) -> Validity {
         if now >= self.expires {
             Validity::Expired
@@ -120,64 +153,165 @@ impl KeyRecord {
     }
 }
 
-/// All keys, by digest: 56 bytes a key, found by binary search. How long a search takes tells at
+/// All keys, by digest: 40 bytes a key, found by binary search. How long a search takes tells at
 /// most about digests, and a digest that was guessed is of no use.
 #[derive(Debug, Default)]
 pub(crate) struct Keys {
-    plain: Vec<(Digest, KeyRecord)>,
-    peppered: Vec<(Digest, KeyRecord)>,
+    plain: Box<[(Digest, KeyPlace)]>,
+    peppered: Box<[(Digest, KeyPlace)]>,
+    /// When keys are valid, by their places; those that are not here are at all times.
+    terms: Box<[(KeyPlace, Term)]>,
     pepper: Option<Pepper>,
 }
 
-/// How a configured digest was made.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(crate) enum Scheme {
-    Sha256,
-    HmacSha256,
-}
-
 impl Keys {
-    /// Takes digests in any order, each at most once.
-    pub(crate) fn new(keys: Vec<(Scheme, Digest, KeyRecord)>, pepper: Option<Pepper>) -> Self {
-        let of = |scheme| {
-            let mut table: Vec<_> = keys
-                .iter()
-                .filter(|(found, ..)| *found == scheme)
-                .map(|(_, digest, record)| (*digest, *record))
-                .collect();
-            table.sort_unstable_by_key(|(digest, _)| *digest);
-            table.shrink_to_fit();
-            table
-        };
-        Keys {
-            plain: of(Scheme::Sha256),
-            peppered: of(Scheme::HmacSha256),
-            pepper,
-        }
-    }
-
     /// How many keys there are.
     pub(crate) fn len(&self) -> usize {
         self.plain.len().saturating_add(self.peppered.len())
     }
 
     /// Finds a key; digests are made only of the kinds that the configuration has.
-    pub(crate) fn find(&self, key: &[u8]) -> Option<&KeyRecord> {
-        if !self.plain.is_empty()
-            && let Some(record) = find(&self.plain, &Digest(Sha256::digest(key).into()))
-        {
-            return Some(record);
-        }
-        let pepper = self.pepper.as_ref().filter(|_| !self.peppered.is_empty())?;
-        find(&self.peppered, &pepper.digest(key))
+    pub(crate) fn find(&self, key: &[u8]) -> Option<KeyRecord> {
+        let plain = match self.plain.is_empty() {
+            true => None,
+            false => find(&self.plain, &Digest(Sha256::digest(key).into())),
+        };
+        let place = plain.or_else(|| {
+            let pepper = self.pepper.as_ref().filter(|_| !self.peppered.is_empty())?;
+            find(&self.peppered, &pepper.digest(key))
+        })?;
+        Some(KeyRecord {
+            consumer: place.consumer,
+            term: find(&self.terms, &place).unwrap_or(Term::ALWAYS),
+        })
     }
 }
 
-fn find<'a>(table: &'a [(Digest, KeyRecord)], digest: &Digest) -> Option<&'a KeyRecord> {
-    let index = table
-        .binary_search_by(|(found, _)| found.cmp(digest))
-        .ok()?;
-    table.get(index).map(|(_, record)| record)
+fn find<K: Ord, V: Copy>(table: &[(K, V)], key: &K) -> Option<V> {
+    let index = table.binary_search_by(|(found, _)| found.cmp(key)).ok()?;
+    table.get(index).map(|(_, value)| *value)
+}
+
+/// The keys of all consumers as they are listed, kept in the form in which they are found later.
+#[derive(Debug, Default)]
+pub(crate) struct KeyList {
+    plain: Vec<(Digest, KeyPlace)>,
+    peppered: Vec<(Digest, KeyPlace)>,
+    terms: Vec<(KeyPlace, Term)>,
+    /// Those that have not exactly one digest.
+    flawed: Vec<(KeyPlace, &'static str)>,
+}
+
+impl KeyList {
+    /// An empty list with room for some keys.
+    pub(crate) fn with_capacity(keys: usize) -> Self {
+        KeyList {
+            plain: Vec::with_capacity(keys),
+            ..KeyList::default()
+        }
+    }
+
+    /// Adds a key. Keys are added in the order of their places.
+    pub(crate) fn push(&mut self, place: KeyPlace, key: &ApiKeyConfig) {
+        match (key.sha256, key.hmac_sha256) {
+            (Some(digest), None) => push(&mut self.plain, (digest, place)),
+            (None, Some(digest)) => push(&mut self.peppered, (digest, place)),
+            (None, None) => {
+                let message = "found no digest, expected sha256 or hmac_sha256";
+                self.flawed.push((place, message));
+            }
+            (Some(_), Some(_)) => {
+                let message = "found sha256 and hmac_sha256, expected one of them";
+                self.flawed.push((place, message));
+            }
+        }
+        let instant = |instant: Option<Instant3339>| instant.map(|Instant3339(at)| at);
+        let term = Term {
+            not_before: instant(key.not_before).unwrap_or(Term::ALWAYS.not_before),
+            expires: instant(key.expires).unwrap_or(Term::ALWAYS.expires),
+        };
+        if term != Term::ALWAYS {
+            push(&mut self.terms, (place, term));
+        }
+    }
+
+    /// Compiles the keys.
+    pub(crate) fn compile(
+        mut self,
+        pepper: Result<Option<Pepper>, Rejected>,
+        errors: &mut ConfigErrors,
+    ) -> Result<Keys, Rejected> {
+        let mut mistakes = Mistakes::default();
+        for (place, message) in self.flawed {
+            mistakes.add(place, "", message);
+        }
+        if let Ok(None) = pepper {
+            for (_, place) in &self.peppered {
+                let message = "needs the pepper it was made under: add key: { pepper: { env: NAME } } \
+                               to usage_plan";
+                mistakes.add(*place, ".hmac_sha256", message);
+            }
+        }
+        for (place, term) in &self.terms {
+            if term.expires <= term.not_before {
+                let message = "is not after not_before, so the key would never be valid";
+                mistakes.add(*place, ".expires", message);
+            }
+        }
+        mistakes.add_repeated(&mut self.plain);
+        mistakes.add_repeated(&mut self.peppered);
+        mistakes.tell(errors)?;
+        Ok(Keys {
+            plain: self.plain.into_boxed_slice(),
+            peppered: self.peppered.into_boxed_slice(),
+            terms: self.terms.into_boxed_slice(),
+            pepper: pepper?,
+        })
+    }
+}
+
+fn push<T>(list: &mut Vec<T>, item: T) {
+    if list.len() == list.capacity() {
+        list.reserve_exact(gentle_growth(list.len()));
+    }
+    list.push(item);
+}
+
+/// The first mistake of each key that has one: behind its path, and in words.
+#[derive(Default)]
+struct Mistakes(BTreeMap<KeyPlace, (&'static str, String)>);
+
+impl Mistakes {
+    fn add(&mut self, place: KeyPlace, field: &'static str, message: impl Into<String>) {
+        self.0
+            .entry(place)
+            .or_insert_with(|| (field, message.into()));
+    }
+
+    /// Sorts keys, and finds those that are there already. Keys with other mistakes don't count.
+    fn add_repeated(&mut self, keys: &mut [(Digest, KeyPlace)]) {
+        keys.sort_unstable();
+        let mut first: Option<&(Digest, KeyPlace)> = None;
+        for key in &*keys {
+            if self.0.contains_key(&key.1) {
+                continue;
+            }
+            match first {
+                Some((digest, place)) if *digest == key.0 => {
+                    self.add(key.1, "", format!("is the same key as {place}"));
+                }
+                _ => first = Some(key),
+            }
+        }
+    }
+
+    fn tell(self, errors: &mut ConfigErrors) -> Result<(), Rejected> {
+        let mut verdict = Ok(());
+        for (place, (field, message)) in self.0 {
+            verdict = Err(errors.add(format!("{place}{field}"), message));
+        }
+        verdict
+    }
 }
 
 #[cfg(test)]
@@ -189,21 +323,27 @@ mod tests {
 
     const ABC: &str = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad";
 
-    fn record(consumer: u32) -> KeyRecord {
-        KeyRecord {
-            consumer,
-            not_before: Timestamp::default(),
-            expires: Timestamp::from_nanos(u64::MAX),
+    /// The keys of a consumer, each with its scheme and digest.
+    fn keys(consumer: u32, listed: &[(&str, &str)], pepper: Option<Pepper>) -> Keys {
+        let mut list = KeyList::with_capacity(0);
+        for (key, (scheme, digest)) in (0..).zip(listed) {
+            let of = |wanted| (*scheme == wanted).then(|| digest.parse().unwrap());
+            let config = ApiKeyConfig {
+                sha256: of("sha256"),
+                hmac_sha256: of("hmac_sha256"),
+                not_before: None,
+                expires: None,
+            };
+            list.push(KeyPlace { consumer, key }, &config);
         }
+        let mut errors = ConfigErrors::default();
+        list.compile(Ok(pepper), &mut errors).unwrap()
     }
 
     #[test]
     fn a_key_is_found_by_its_sha_256() {
         // FIPS 180-2, appendix B.1.
-        let keys = Keys::new(
-            vec![(Scheme::Sha256, ABC.parse().unwrap(), record(7))],
-            None,
-        );
+        let keys = keys(7, &[("sha256", ABC)], None);
         assert_eq!(keys.find(b"abc").unwrap().consumer, 7);
         assert!(keys.find(b"abd").is_none());
     }
@@ -212,10 +352,7 @@ mod tests {
     fn a_key_is_found_by_its_hmac() {
         // RFC 4231, test case 2.
         let digest = "5bdcc146bf60754e6a042426089575c75a003f089d2739839dec58b964ec3843";
-        let keys = Keys::new(
-            vec![(Scheme::HmacSha256, digest.parse().unwrap(), record(3))],
-            Pepper::new(b"Jefe"),
-        );
+        let keys = keys(3, &[("hmac_sha256", digest)], Pepper::new(b"Jefe"));
         assert_eq!(
             keys.find(b"what do ya want for nothing?").unwrap().consumer,
             3
@@ -226,10 +363,7 @@ mod tests {
 
     #[test]
     fn a_digest_of_one_kind_is_not_taken_for_the_other() {
-        let keys = Keys::new(
-            vec![(Scheme::HmacSha256, ABC.parse().unwrap(), record(1))],
-            Pepper::new(b"x"),
-        );
+        let keys = keys(1, &[("hmac_sha256", ABC)], Pepper::new(b"x"));
         assert!(keys.find(b"abc").is_none());
     }
 
@@ -254,8 +388,7 @@ mod tests {
 
     #[test]
     fn a_key_is_valid_from_not_before_until_expires() {
-        let record = KeyRecord {
-            consumer: 0,
+        let term = Term {
             not_before: Timestamp::from_seconds(10),
             expires: Timestamp::from_seconds(20),
         };
@@ -266,7 +399,7 @@ mod tests {
             (20, Validity::Expired),
         ] {
             assert_eq!(
-                record.at(Timestamp::from_seconds(second)),
+                term.at(Timestamp::from_seconds(second)),
                 expected,
                 "{second}"
             );

@@ -16,6 +16,7 @@
 mod clients;
 mod compile;
 mod config;
+mod consumers;
 mod gauges;
 mod keys;
 mod meter;
@@ -25,7 +26,6 @@ mod recognised;
 mod record;
 mod store;
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use serde_json::json;
@@ -45,11 +45,11 @@ use tollgate_core::telemetry::count_uncounted;
 use tollgate_core::text::Text;
 use tollgate_core::time::Timestamp;
 use tollgate_core::token::Token;
-use tollgate_quota_store::ConsumerTag;
 
 use clients::{ClaimedPlan, ClientPage, ClientPlace, Clients, TokenPlans};
 use config::KeyConfig;
 pub use config::UsagePlanConfig;
+use consumers::{Consumer, Consumers, RecordKeys};
 use gauges::QuotaGauges;
 use keys::{Keys, Validity};
 use meter::{Charge, Exhausted, Limits, Refusal, StoreUse};
@@ -71,8 +71,10 @@ pub struct UsagePlan {
     keys: Keys,
     recognised: Recognised,
     plans: Vec<Plan>,
-    consumers: Vec<Consumer>,
-    anonymous: Option<Consumer>,
+    consumers: Consumers,
+    /// The plan of callers without a key.
+    anonymous: Option<u16>,
+    records: RecordKeys,
     /// Which consumer a token's client is.
     clients: Clients,
     tokens: Option<TokenPlans>,
@@ -84,18 +86,6 @@ pub struct UsagePlan {
     on_contention: OnContention,
     mode: Mode,
     gauges: QuotaGauges,
-}
-
-/// A consumer, or all callers without a key.
-struct Consumer {
-    id: Arc<str>,
-    /// The plan's place.
-    plan: u16,
-    since: Option<i64>,
-    /// The key of its record in the shared state.
-    record: Box<str>,
-    /// How a store knows it.
-    tag: ConsumerTag,
 }
 
 /// Who calls.
@@ -217,11 +207,11 @@ impl UsagePlan {
             Presented::Nothing => return Ok(None),
             Presented::One(key) => key,
         };
-        let look_up = || self.keys.find(&key).copied();
+        let look_up = || self.keys.find(&key);
         let Some(record) = self.recognised.find(&key, x.host, look_up) else {
             return Err(self.unauthorized(&API_KEY_UNKNOWN, "The API key is not known."));
         };
-        match record.at(x.now) {
+        match record.term.at(x.now) {
             Validity::Valid => Ok(Some(record.consumer)),
             Validity::Expired => {
                 Err(self.unauthorized(&API_KEY_EXPIRED, "The API key has expired."))
@@ -294,7 +284,7 @@ impl UsagePlan {
         if let (Caller::Consumer(index), Some(consumer)) = (caller, consumer) {
             x.facts.consumer = Some(ConsumerFact {
                 index,
-                id: Arc::clone(&consumer.id),
+                id: consumer.id.into(),
             });
         }
         *stream = Stream {
@@ -427,13 +417,15 @@ impl UsagePlan {
                 let Some(consumer) = self.consumer(caller) else {
                     return Ok((Charge::Admitted { alone: false }, Vec::new()));
                 };
-                update(host, &consumer.record, ATTEMPTS, |bytes| {
-                    let now = host.now();
-                    let mut record = Record::read(bytes.as_deref());
-                    match charge(&mut record, now) {
-                        (charged, true) => Update::Write(record.to_bytes(), charged),
-                        (charged, false) => Update::Keep(charged),
-                    }
+                self.records.with(consumer, |key| {
+                    update(host, key, ATTEMPTS, |bytes| {
+                        let now = host.now();
+                        let mut record = Record::read(bytes.as_deref());
+                        match charge(&mut record, now) {
+                            (charged, true) => Update::Write(record.to_bytes(), charged),
+                            (charged, false) => Update::Keep(charged),
+                        }
+                    })
                 })
             }
         }
@@ -466,11 +458,11 @@ impl UsagePlan {
         }
     }
 
-    fn consumer(&self, caller: Caller) -> Option<&Consumer> {
+    fn consumer(&self, caller: Caller) -> Option<Consumer<'_>> {
         match caller {
             Caller::Unknown | Caller::Client(_) => None,
-            Caller::Anonymous => self.anonymous.as_ref(),
-            Caller::Consumer(index) => self.consumers.get(index as usize),
+            Caller::Anonymous => self.anonymous.map(Consumer::anonymous),
+            Caller::Consumer(index) => self.consumers.get(index),
         }
     }
 

@@ -92,13 +92,13 @@ mod tests {
     use wasm_bindgen_test::wasm_bindgen_test as test;
 
     use super::*;
+    use crate::keys::Term;
 
     /// The record of a key, if there are so many: keys are their numbers.
     fn look_up(key: u32, keys: u32) -> Option<KeyRecord> {
         (key < keys).then_some(KeyRecord {
             consumer: key,
-            not_before: Timestamp::default(),
-            expires: Timestamp::from_nanos(u64::MAX),
+            term: Term::ALWAYS,
         })
     }
 

@@ -76,7 +76,7 @@ impl Store {
             return Done::default();
         };
         let deadline = nanos(self.timeout);
-        let begun = update(host, &books.consumer.record, ATTEMPTS, |bytes| {
+        let begin = |bytes: Option<Vec<u8>>| {
             let order = Order {
                 want,
                 most,
@@ -90,7 +90,10 @@ impl Store {
                 true => Update::Keep((parts, has_more)),
                 false => Update::Write(record.to_bytes(), (parts, has_more)),
             }
-        });
+        };
+        let begun = plan
+            .records
+            .with(books.consumer, |key| update(host, key, ATTEMPTS, begin));
         let Ok((parts, has_more)) = begun else {
             // It is tried again at the next look.
             return Done {
@@ -105,7 +108,7 @@ impl Store {
                 counter: Counter {
                     plan: Arc::clone(&part.plan.fact.name),
                     quota: part.quota.engine_name(),
-                    consumer: books.consumer.tag,
+                    consumer: plan.records.tag(books.consumer),
                     start: part.stored.start,
                     end: part.stored.end,
                 },
@@ -157,7 +160,7 @@ fn change<H: Host, T>(
     let (_, _, shared) = books.quota(begun.quota)?;
     let consumer = books.consumer;
     let counter = &begun.exchange.counter;
-    let changed = update(host, &consumer.record, ATTEMPTS, |bytes| {
+    let change = |bytes: Option<Vec<u8>>| {
         let now = host.now();
         let mut record = Record::read(bytes.as_deref());
         let of_exchange = |stored: &&StoredLedger| {
@@ -170,7 +173,10 @@ fn change<H: Host, T>(
         let result = change(&mut stored, terms, now);
         record.set_ledger(stored);
         Update::Write(record.to_bytes(), Some(result))
-    });
+    };
+    let changed = plan
+        .records
+        .with(consumer, |key| update(host, key, ATTEMPTS, change));
     changed.ok().flatten()
 }
 
@@ -180,7 +186,7 @@ struct Books<'a> {
     plans: &'a [Plan],
     /// The account's plan.
     plan: &'a Plan,
-    consumer: &'a Consumer,
+    consumer: Consumer<'a>,
 }
 
 impl<'a> Books<'a> {
@@ -311,13 +317,12 @@ impl UsagePlan {
     /// The accounts of some consumers, from a place on; and the one of callers without a key at the
     /// beginning.
     pub(super) fn accounts_from(&self, from: u32, most: u32) -> Vec<Account> {
-        let anonymous = self.anonymous.iter().filter(|_| from == 0);
-        let anonymous = anonymous.map(|consumer| Account {
+        let anonymous = self.anonymous.into_iter().filter(|_| from == 0);
+        let anonymous = anonymous.map(|plan| Account {
             holder: Holder::Anonymous,
-            plan: consumer.plan,
+            plan,
         });
-        let consumers = self.consumers.get(from as usize..).unwrap_or_default();
-        let consumers = (from..).zip(consumers).take(most as usize);
+        let consumers = self.consumers.from(from).take(most as usize);
         let consumers = consumers.map(|(index, consumer)| Account {
             holder: Holder::Consumer(index),
             plan: consumer.plan,
