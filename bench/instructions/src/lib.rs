@@ -12,6 +12,7 @@ pub mod allocations;
 pub mod cost;
 pub mod docs;
 pub mod document;
+pub mod held;
 mod host;
 mod plugin;
 pub mod scenario;

@@ -8,6 +8,7 @@ use tollgate_core::headers::to_wire;
 use tollgate_core::plugin::{self, Bare};
 use tollgate_core::policy::Callbacks;
 
+use crate::held::{self, Held};
 use crate::host::{self, Calls};
 
 // The SDK's dispatcher.
@@ -35,6 +36,7 @@ fn new_context() -> u32 {
 pub struct Plugin {
     callbacks: Callbacks,
     root: u32,
+    held: Held,
     upstream: Vec<u8>,
     refused: Vec<u8>,
 }
@@ -71,20 +73,29 @@ impl Plugin {
     ///
     /// When it refuses the document; it has said why on the standard error stream.
     pub fn start<P: plugin::Plugin + 'static>(document: &Value, time: u64) -> Self {
-        let text = document.to_string();
+        Self::start_with::<P>(document.to_string().as_bytes(), time)
+    }
+
+    /// Starts a plugin with a document as it is handed over.
+    ///
+    /// # Panics
+    ///
+    /// As [`start`](Self::start).
+    pub fn start_with<P: plugin::Plugin + 'static>(text: &[u8], time: u64) -> Self {
         host::set_time(time * 1_000_000_000);
-        host::set_configuration(text.as_bytes());
+        host::set_configuration(text);
         tollgate_host::register::<P::Policies<Bare>>(P::FILE);
         let root = new_context();
         // SAFETY: the functions are called as the ABI has it.
-        let configured = unsafe {
+        let (configured, held) = held::held(|| unsafe {
             proxy_on_context_create(root, 0);
             proxy_on_vm_start(root, 0) && proxy_on_configure(root, text.len())
-        };
+        });
         assert!(configured, "the plugin refuses its document");
         Plugin {
             callbacks: P::Policies::<Bare>::CALLBACKS,
             root,
+            held,
             upstream: to_wire(&[
                 (":status", "200"),
                 ("content-length", "2"),
@@ -129,6 +140,11 @@ impl Plugin {
     /// Why the plugin has answered a request, the last time that it did.
     pub fn details(&self) -> String {
         host::local_details()
+    }
+
+    /// What it held of memory while it started, and then.
+    pub fn held(&self) -> Held {
+        self.held
     }
 
     /// The calls of the host so far.
