@@ -56,9 +56,15 @@ fn write_line(f: &mut fmt::Formatter<'_>, text: &str) -> fmt::Result {
     Ok(())
 }
 
-/// All mistakes found in a configuration document, in the order of the document where known.
+/// All mistakes found in a configuration document, in the order of the document where known. The
+/// first thousand are listed: one that is made in every item of a long list is understood by then.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct ConfigErrors(Vec<ConfigError>);
+pub struct ConfigErrors {
+    found: usize,
+    listed: Vec<ConfigError>,
+}
+
+const MOST_LISTED: usize = 1000;
 
 /// Proof that a mistake was recorded: the only way to give up compiling a section.
 #[derive(Debug)]
@@ -67,7 +73,8 @@ pub struct Rejected(());
 impl ConfigErrors {
     /// Records a mistake at `path`.
     pub fn add(&mut self, path: impl Into<String>, message: impl Into<String>) -> Rejected {
-        self.0.push(ConfigError {
+        self.found = self.found.saturating_add(1);
+        self.list(ConfigError {
             path: path.into(),
             message: message.into(),
         });
@@ -76,37 +83,53 @@ impl ConfigErrors {
 
     /// Whether nothing was recorded since there were `before` mistakes; else the proof of it.
     pub fn none_since(&self, before: usize) -> Result<(), Rejected> {
-        match self.0.len() > before {
+        match self.found > before {
             true => Err(Rejected(())),
             false => Ok(()),
         }
     }
 
     /// Takes over the mistakes of `other`.
-    pub fn append(&mut self, mut other: ConfigErrors) -> Rejected {
-        self.0.append(&mut other.0);
+    pub fn append(&mut self, other: ConfigErrors) -> Rejected {
+        self.found = self.found.saturating_add(other.found);
+        for error in other.listed {
+            self.list(error);
+        }
         Rejected(())
+    }
+
+    fn list(&mut self, error: ConfigError) {
+        match self.listed.len() {
+            ..MOST_LISTED => self.listed.push(error),
+            MOST_LISTED => self.listed.push(ConfigError {
+                path: String::new(),
+                message: format!(
+                    "there are more than these {MOST_LISTED} mistakes: mend them first"
+                ),
+            }),
+            _ => {}
+        }
     }
 
     /// Whether no mistake was found.
     pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
+        self.found == 0
     }
 
     /// How many mistakes were found.
     pub fn len(&self) -> usize {
-        self.0.len()
+        self.found
     }
 
-    /// The mistakes, one after the other.
+    /// The mistakes, one after the other; if there are too many to be listed, that is the last.
     pub fn iter(&self) -> impl Iterator<Item = &ConfigError> {
-        self.0.iter()
+        self.listed.iter()
     }
 }
 
 impl fmt::Display for ConfigErrors {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (index, error) in self.0.iter().enumerate() {
+        for (index, error) in self.listed.iter().enumerate() {
             if index > 0 {
                 f.write_str("\n")?;
             }
@@ -121,11 +144,11 @@ impl std::error::Error for ConfigErrors {}
 impl MergeWithError<ConfigErrors> for ConfigErrors {
     fn merge(
         existing: Option<Self>,
-        mut other: ConfigErrors,
+        other: ConfigErrors,
         _location: ValuePointerRef<'_>,
     ) -> ControlFlow<Self, Self> {
         let mut errors = existing.unwrap_or_default();
-        errors.0.append(&mut other.0);
+        errors.append(other);
         ControlFlow::Continue(errors)
     }
 }
@@ -522,5 +545,25 @@ mod tests {
         let mut errors = ConfigErrors::default();
         errors.add("a\nb", "found \r\u{85}x\u{7f}");
         assert_eq!(errors.to_string(), r"a\nb: found \r\u{85}x\u{7f}");
+    }
+
+    #[test]
+    fn a_thousand_mistakes_are_listed() {
+        let mut errors = ConfigErrors::default();
+        for section in 0..3 {
+            let before = errors.len();
+            let mut more = ConfigErrors::default();
+            for item in 0..700 + section * 700 {
+                more.add(format!("{section}[{item}]"), "is wrong");
+            }
+            errors.append(more);
+            assert!(errors.none_since(before).is_err());
+        }
+        let listed: Vec<_> = errors.iter().map(|error| error.path.as_str()).collect();
+        assert_eq!((errors.len(), listed.len()), (4200, 1001));
+        assert_eq!(listed[699..701], ["0[699]", "1[0]"]);
+        assert_eq!(listed[999..], ["1[299]", ""]);
+        let text = errors.to_string();
+        assert!(text.ends_with("there are more than these 1000 mistakes: mend them first"));
     }
 }
