@@ -151,14 +151,15 @@ impl Bench {
         let mut rows: Vec<Row> = cases.iter().map(|case| Row::new(&case.name)).collect();
         for round in 1..=self.effort.rounds {
             eprintln!("round {round} of {}", self.effort.rounds);
-            let mut base = None;
-            for ((case, envoy), row) in cases.iter().zip(&envoys).zip(&mut rows) {
-                let sample = self.sample(case, envoy).await?;
-                let base = *base.get_or_insert(sample.cpu_us);
-                row.cpu_us.push(sample.cpu_us);
-                row.service_us.push(sample.service_us);
-                row.per_second.push(sample.per_second);
-                row.added_us.push(sample.cpu_us - base);
+            for place in turns(round, cases.len()) {
+                let sample = self.sample(&cases[place], &envoys[place]).await?;
+                rows[place].add(&sample);
+            }
+            let base = rows.first().and_then(|row| row.cpu_us.last().copied());
+            for row in &mut rows {
+                let of_this_round = row.cpu_us.last().copied();
+                row.added_us
+                    .extend(of_this_round.zip(base).map(|(of, to)| of - to));
             }
         }
         Ok(rows)
@@ -183,6 +184,17 @@ impl Bench {
     }
 }
 
+/// Who is measured when in a round: each round begins with another case, so that none is always the
+/// one that follows the same other.
+fn turns(round: usize, cases: usize) -> Vec<usize> {
+    let mut places: Vec<usize> = (0..cases).collect();
+    places.rotate_left(round % cases.max(1));
+    if round % 2 == 1 {
+        places.reverse();
+    }
+    places
+}
+
 struct Sample {
     cpu_us: f64,
     service_us: f64,
@@ -198,6 +210,12 @@ impl Row {
             per_second: Vec::new(),
             added_us: Vec::new(),
         }
+    }
+
+    fn add(&mut self, sample: &Sample) {
+        self.cpu_us.push(sample.cpu_us);
+        self.service_us.push(sample.service_us);
+        self.per_second.push(sample.per_second);
     }
 }
 
@@ -223,6 +241,17 @@ pub(crate) fn range(values: &[f64]) -> (f64, f64) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn every_case_has_its_turn_in_every_round() {
+        assert_eq!(turns(1, 3), [0, 2, 1]);
+        assert_eq!(turns(2, 3), [2, 0, 1]);
+        for round in 1..6 {
+            let mut places = turns(round, 4);
+            places.sort_unstable();
+            assert_eq!(places, [0, 1, 2, 3]);
+        }
+    }
 
     #[test]
     fn a_median_is_the_middle_value() {

@@ -189,13 +189,21 @@ fn throughput(groups: &[Vec<Row>]) -> String {
                     row.name.clone(),
                     format!("{:.1}", median(&row.cpu_us)),
                     format!("{:.3}", ratio(&row.cpu_us, &first.cpu_us)),
-                    format!("{:.0}", median(&row.per_second)),
+                    rate(median(&row.per_second)),
                     format!("{:.3}", ratio(&row.per_second, &first.per_second)),
                 ],
             );
         }
     }
     text
+}
+
+/// With decimals where there are few.
+fn rate(per_second: f64) -> String {
+    match per_second {
+        ..100.0 => format!("{per_second:.2}"),
+        _ => format!("{per_second:.0}"),
+    }
 }
 
 fn calls(measured: &[Measured]) -> String {

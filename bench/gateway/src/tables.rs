@@ -192,14 +192,14 @@ impl Body {
         }
     }
 
-    /// Four, one after the other.
+    /// Ten, one after the other.
     const fn few(way: Way, size: u64, name: &'static str) -> Self {
         Body {
             way,
             size,
             name,
             protocol: Protocol::Http1Single,
-            count: Count::Exactly(4),
+            count: Count::Exactly(10),
         }
     }
 }

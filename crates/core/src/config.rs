@@ -99,16 +99,14 @@ impl ConfigErrors {
     }
 
     fn list(&mut self, error: ConfigError) {
-        match self.listed.len() {
-            ..MOST_LISTED => self.listed.push(error),
-            MOST_LISTED => self.listed.push(ConfigError {
-                path: String::new(),
-                message: format!(
-                    "there are more than these {MOST_LISTED} mistakes: mend them first"
-                ),
-            }),
-            _ => {}
+        if self.listed.len() < MOST_LISTED {
+            self.listed.push(error);
         }
+    }
+
+    /// How many mistakes are not listed, for there are too many.
+    pub fn unlisted(&self) -> usize {
+        self.found.saturating_sub(self.listed.len())
     }
 
     /// Whether no mistake was found.
@@ -121,7 +119,7 @@ impl ConfigErrors {
         self.found
     }
 
-    /// The mistakes, one after the other; if there are too many to be listed, that is the last.
+    /// The mistakes that are listed, one after the other.
     pub fn iter(&self) -> impl Iterator<Item = &ConfigError> {
         self.listed.iter()
     }
@@ -135,8 +133,16 @@ impl fmt::Display for ConfigErrors {
             }
             write!(f, "{error}")?;
         }
-        Ok(())
+        match self.unlisted() {
+            0 => Ok(()),
+            more => write!(f, "\n{}", more_mistakes(more)),
+        }
     }
+}
+
+/// What is said of mistakes that are not listed.
+pub fn more_mistakes(count: usize) -> String {
+    format!("and {count} mistakes more: mend these first")
 }
 
 impl std::error::Error for ConfigErrors {}
@@ -560,10 +566,11 @@ mod tests {
             assert!(errors.none_since(before).is_err());
         }
         let listed: Vec<_> = errors.iter().map(|error| error.path.as_str()).collect();
-        assert_eq!((errors.len(), listed.len()), (4200, 1001));
+        assert_eq!((errors.len(), listed.len()), (4200, 1000));
         assert_eq!(listed[699..701], ["0[699]", "1[0]"]);
-        assert_eq!(listed[999..], ["1[299]", ""]);
+        assert_eq!(listed[999], "1[299]");
+        assert_eq!(errors.unlisted(), 3200);
         let text = errors.to_string();
-        assert!(text.ends_with("there are more than these 1000 mistakes: mend them first"));
+        assert!(text.ends_with("\nand 3200 mistakes more: mend these first"));
     }
 }

@@ -8,7 +8,7 @@ use std::time::Duration;
 use proxy_wasm::traits::{Context, HttpContext, RootContext};
 use proxy_wasm::types::{Action, ContextType};
 use tollgate_core::chain::{Chain, Judged, Kept, Outcome, Policies, Responded, Verdict, Waiting};
-use tollgate_core::config::Text;
+use tollgate_core::config::{Text, more_mistakes};
 use tollgate_core::headers::{Headers, RequestEdit, RequestEdits, to_wire};
 use tollgate_core::host::{CalloutId, CalloutResponse, Host, MOST_CALLOUT_BODY};
 use tollgate_core::policy::{Callbacks, Glimpse, ResponseHeader, ResponseHeaders, ResponseSource};
@@ -193,6 +193,10 @@ impl<P: Policies + 'static> RootContext for Root<P> {
                 );
                 for error in errors.iter() {
                     abi::log(CRITICAL, &format!("{}: {error}", self.name));
+                }
+                if errors.unlisted() > 0 {
+                    let more = more_mistakes(errors.unlisted());
+                    abi::log(CRITICAL, &format!("{}: {more}", self.name));
                 }
                 false
             }

@@ -77,7 +77,7 @@ impl ConsumerList {
             ids: NameListBuilder::with_capacity(consumers),
             plans: Vec::with_capacity(consumers),
             // Most have one.
-            keys: KeyList::with_capacity(consumers),
+            keys: KeyList::expecting(consumers),
             ..ConsumerList::default()
         }
     }
@@ -181,7 +181,8 @@ impl Terms {
                 }
                 (Some(plan), _) => of_each.push(plan),
                 (None, Some(name)) => verdict = Err(plans.unknown(name, &path("plan"), errors)),
-                (None, None) => {}
+                // Every place that was given out has a name.
+                (None, None) => verdict = Err(errors.add(path("plan"), "is not known")),
             }
         }
         let since = self.since.into_iter();

@@ -198,15 +198,18 @@ pub(crate) struct KeyList {
     plain: Vec<(Digest, KeyPlace)>,
     peppered: Vec<(Digest, KeyPlace)>,
     terms: Vec<(KeyPlace, Term)>,
+    /// How many keys there will be, about: room for them is made when it is known of which kind they
+    /// are.
+    expected: usize,
     /// Those that have not exactly one digest.
     flawed: Vec<(KeyPlace, &'static str)>,
 }
 
 impl KeyList {
-    /// An empty list with room for some keys.
-    pub(crate) fn with_capacity(keys: usize) -> Self {
+    /// An empty list of about so many keys.
+    pub(crate) fn expecting(keys: usize) -> Self {
         KeyList {
-            plain: Vec::with_capacity(keys),
+            expected: keys,
             ..KeyList::default()
         }
     }
@@ -214,8 +217,16 @@ impl KeyList {
     /// Adds a key. Keys are added in the order of their places.
     pub(crate) fn push(&mut self, place: KeyPlace, key: &ApiKeyConfig) {
         match (key.sha256, key.hmac_sha256) {
-            (Some(digest), None) => push(&mut self.plain, (digest, place)),
-            (None, Some(digest)) => push(&mut self.peppered, (digest, place)),
+            (Some(digest), None) => {
+                let others = self.peppered.len();
+                reserve(&mut self.plain, self.expected.saturating_sub(others));
+                push(&mut self.plain, (digest, place));
+            }
+            (None, Some(digest)) => {
+                let others = self.plain.len();
+                reserve(&mut self.peppered, self.expected.saturating_sub(others));
+                push(&mut self.peppered, (digest, place));
+            }
             (None, None) => {
                 let message = "found no digest, expected sha256 or hmac_sha256";
                 self.flawed.push((place, message));
@@ -270,6 +281,13 @@ impl KeyList {
     }
 }
 
+/// Makes room in a list that nothing was put into yet.
+fn reserve<T>(list: &mut Vec<T>, items: usize) {
+    if list.capacity() == 0 {
+        list.reserve_exact(items);
+    }
+}
+
 fn push<T>(list: &mut Vec<T>, item: T) {
     if list.len() == list.capacity() {
         list.reserve_exact(gentle_growth(list.len()));
@@ -277,15 +295,21 @@ fn push<T>(list: &mut Vec<T>, item: T) {
     list.push(item);
 }
 
-/// The first mistake of each key that has one: behind its path, and in words.
+/// The first mistake of each key that has one.
 #[derive(Default)]
-struct Mistakes(BTreeMap<KeyPlace, (&'static str, String)>);
+struct Mistakes(BTreeMap<KeyPlace, Flaw>);
+
+/// What is wrong with a key. Written out only for those that are listed.
+enum Flaw {
+    /// Behind the key's path, and in words.
+    Of(&'static str, &'static str),
+    /// It is the same as this one.
+    Repeats(KeyPlace),
+}
 
 impl Mistakes {
-    fn add(&mut self, place: KeyPlace, field: &'static str, message: impl Into<String>) {
-        self.0
-            .entry(place)
-            .or_insert_with(|| (field, message.into()));
+    fn add(&mut self, place: KeyPlace, field: &'static str, message: &'static str) {
+        self.0.entry(place).or_insert(Flaw::Of(field, message));
     }
 
     /// Sorts keys, and finds those that are there already. Keys with other mistakes don't count.
@@ -298,7 +322,7 @@ impl Mistakes {
             }
             match first {
                 Some((digest, place)) if *digest == key.0 => {
-                    self.add(key.1, "", format!("is the same key as {place}"));
+                    self.0.insert(key.1, Flaw::Repeats(*place));
                 }
                 _ => first = Some(key),
             }
@@ -307,8 +331,13 @@ impl Mistakes {
 
     fn tell(self, errors: &mut ConfigErrors) -> Result<(), Rejected> {
         let mut verdict = Ok(());
-        for (place, (field, message)) in self.0 {
-            verdict = Err(errors.add(format!("{place}{field}"), message));
+        for (place, flaw) in self.0 {
+            verdict = Err(match flaw {
+                Flaw::Of(field, message) => errors.add(format!("{place}{field}"), message),
+                Flaw::Repeats(first) => {
+                    errors.add(place.to_string(), format!("is the same key as {first}"))
+                }
+            });
         }
         verdict
     }
@@ -325,7 +354,7 @@ mod tests {
 
     /// The keys of a consumer, each with its scheme and digest.
     fn keys(consumer: u32, listed: &[(&str, &str)], pepper: Option<Pepper>) -> Keys {
-        let mut list = KeyList::with_capacity(0);
+        let mut list = KeyList::default();
         for (key, (scheme, digest)) in (0..).zip(listed) {
             let of = |wanted| (*scheme == wanted).then(|| digest.parse().unwrap());
             let config = ApiKeyConfig {

@@ -3,6 +3,7 @@
 use std::io::Write;
 
 use serde::Serialize;
+use tollgate_core::config::more_mistakes;
 
 use crate::args::{CheckArguments, Format};
 use crate::diagnostics::{self, Mistake};
@@ -18,6 +19,8 @@ pub struct Checked {
     pub sections: Vec<Section>,
     /// Their mistakes, in the order of the file.
     pub mistakes: Vec<Mistake>,
+    /// How many more there are, of which too many were found to list them.
+    pub unlisted: usize,
 }
 
 /// Checks files.
@@ -57,10 +60,14 @@ pub fn run(arguments: &CheckArguments, out: &mut dyn Write) -> anyhow::Result<Ou
 
 /// Checks a text.
 pub fn check(input: Input, plugin: Option<&'static str>) -> Checked {
+    let mut unlisted = 0;
     let (sections, mut mistakes) = match section::find(&input.text, plugin) {
         Ok(sections) => {
-            let mistakes = sections.iter().flat_map(mistakes).collect();
-            (sections, mistakes)
+            let mut all = Vec::new();
+            for section in &sections {
+                all.extend(mistakes(section, &mut unlisted));
+            }
+            (sections, all)
         }
         Err(error) => {
             let mistake = Mistake {
@@ -77,10 +84,11 @@ pub fn check(input: Input, plugin: Option<&'static str>) -> Checked {
         input,
         sections,
         mistakes,
+        unlisted,
     }
 }
 
-fn mistakes(section: &Section) -> Vec<Mistake> {
+fn mistakes(section: &Section, unlisted: &mut usize) -> Vec<Mistake> {
     let configured = match section
         .mistakes
         .iter()
@@ -90,6 +98,7 @@ fn mistakes(section: &Section) -> Vec<Mistake> {
         true => Default::default(),
         false => plugin::configure(section.plugin, &section.document, &section.variables),
     };
+    *unlisted += section.mistakes.unlisted() + configured.unlisted();
     let all = section.mistakes.iter().chain(configured.iter());
     all.map(|error| diagnostics::locate(error, section))
         .collect()
@@ -124,7 +133,10 @@ fn write_text(checked: &Checked, out: &mut dyn Write) -> anyhow::Result<()> {
     let name = &checked.input.name;
     if !checked.mistakes.is_empty() {
         writeln!(out, "{}\n", checked.report())?;
-        let count = checked.mistakes.len();
+        if checked.unlisted > 0 {
+            writeln!(out, "{}\n", more_mistakes(checked.unlisted))?;
+        }
+        let count = checked.mistakes.len() + checked.unlisted;
         let s = if count == 1 { "" } else { "s" };
         writeln!(out, "{name}: {count} mistake{s}\n")?;
     } else if !checked.sections.is_empty() {
@@ -149,6 +161,8 @@ struct FileJson<'a> {
     file: &'a str,
     sections: Vec<SectionJson>,
     mistakes: Vec<MistakeJson<'a>>,
+    /// How many more there are that are not listed.
+    unlisted: usize,
 }
 
 #[derive(Serialize)]
@@ -204,5 +218,6 @@ fn file_json(checked: &Checked) -> FileJson<'_> {
         file: &checked.input.name,
         sections: sections.collect(),
         mistakes: mistakes.collect(),
+        unlisted: checked.unlisted,
     }
 }

@@ -134,7 +134,11 @@ impl<'a> Pieces<'a> {
         // What is skipped to find its end is read right afterwards, so a part lies before the place.
         self.start = at.saturating_sub(self.length >> 4);
         let most = self.length.min(self.size.saturating_sub(self.start));
-        self.piece = text.piece(self.start, most).unwrap_or_default().into();
+        let piece = text.piece(self.start, most);
+        self.piece = piece
+            .filter(|piece| piece.len() <= most)
+            .unwrap_or_default()
+            .into();
         self.failed |= !self.holds(at);
     }
 }

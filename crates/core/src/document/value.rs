@@ -119,6 +119,16 @@ pub(super) enum Place {
 }
 
 impl Place {
+    /// Where nothing is, which is read as null.
+    const NOWHERE: Place = Place::Json(usize::MAX);
+
+    fn start(&self) -> usize {
+        match self {
+            Place::Json(at) => *at,
+            Place::Wire(range) | Place::WireRoot(range) => range.start,
+        }
+    }
+
     /// All of a JSON text.
     pub(super) fn json() -> Self {
         Place::Json(0)
@@ -150,13 +160,22 @@ enum Content {
 impl Content {
     /// An object with these members. Of one that is there twice, the last counts, as in every map
     /// of protobuf; in JSON there is none.
+    ///
+    /// They are read by name, since a Struct has them in any order and mistakes should not change
+    /// places; many of them as they lie, so that each piece of the text is fetched once.
     fn object(members: impl DoubleEndedIterator<Item = (String, Place)>) -> Self {
         let mut members: Vec<_> = members.rev().collect();
         members.sort_by(|(a, _), (b, _)| a.cmp(b));
         members.dedup_by(|(a, _), (b, _)| a == b);
+        if members.len() > MANY {
+            members.sort_by_key(|(_, place)| place.start());
+        }
         Content::Object(members)
     }
 }
+
+/// More members than any section has fields.
+const MANY: usize = 64;
 
 /// Above 2^53 a double no longer tells one integer from the next.
 const LARGEST_EXACT_DOUBLE: f64 = 9_007_199_254_740_992.0;
@@ -250,17 +269,24 @@ impl<'d, 'a> deserr::Sequence for Items<'d, 'a> {
 impl<'d, 'a> Iterator for Items<'d, 'a> {
     type Item = Node<'d, 'a>;
 
+    /// As many as were counted, whatever becomes of the text: who has asked how many there are may
+    /// rely on it.
     fn next(&mut self) -> Option<Node<'d, 'a>> {
         self.left = self.left.checked_sub(1)?;
-        let mut reader = self.reader.try_borrow_mut().ok()?;
-        let place = reader.item(&mut self.next);
-        reader.is_lost |= place.is_none();
-        drop(reader);
-        place.map(|place| Node::new(self.reader, place))
+        let place = self.reader.try_borrow_mut().ok().and_then(|mut reader| {
+            let place = reader.item(&mut self.next);
+            reader.is_lost |= place.is_none();
+            place
+        });
+        Some(Node::new(self.reader, place.unwrap_or(Place::NOWHERE)))
+    }
+
+    fn size_hint(&self) -> (usize, Option<usize>) {
+        (self.left, Some(self.left))
     }
 }
 
-/// The members of an object, sorted by name.
+/// The members of an object, in the order in which they are read.
 #[derive(Clone, Debug)]
 pub(super) struct Members<'d, 'a> {
     reader: &'d RefCell<Reader<'a>>,

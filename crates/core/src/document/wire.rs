@@ -5,6 +5,9 @@
 //! ListValue { repeated Value values = 1; }
 //! Value     { null = 1; double = 2; string = 3; bool = 4; Struct = 5; ListValue = 6; }, one of them
 //! ```
+//!
+//! What readers of protobuf may merge, a field that is written twice in an entry or a Value, is refused:
+//! nobody writes it, and settings would vanish silently.
 
 use std::ops::Range;
 
@@ -82,9 +85,9 @@ impl Finder<'_, '_> {
 
     /// The value in a range.
     pub(super) fn kind(&mut self, mut value: Range<usize>) -> Option<Kind> {
-        let mut kind = Kind::Null;
+        let mut kind = None;
         while !value.is_empty() {
-            kind = match self.field(&mut value)? {
+            let found = match self.field(&mut value)? {
                 (1, Content::Varint(_)) => Kind::Null,
                 // JSON has neither infinities nor NaN; as null they are refused.
                 (2, Content::Double(number)) if !number.is_finite() => Kind::Null,
@@ -94,10 +97,13 @@ impl Finder<'_, '_> {
                 (5, Content::Bytes(fields)) => Kind::Object(fields),
                 (6, Content::Bytes(items)) => Kind::List(items),
                 (1..=6, _) => return None,
-                _ => kind,
+                _ => continue,
             };
+            if kind.replace(found).is_some() {
+                return None;
+            }
         }
-        Some(kind)
+        Some(kind.unwrap_or(Kind::Null))
     }
 
     /// How many items a list has.
@@ -152,16 +158,19 @@ impl Finder<'_, '_> {
 
     /// The name and the value of an entry.
     fn entry(&mut self, mut entry: Range<usize>) -> Option<(Range<usize>, Range<usize>)> {
-        let (mut name, mut value) = (0..0, 0..0);
+        let (mut name, mut value) = (None, None);
         while !entry.is_empty() {
-            match self.field(&mut entry)? {
-                (1, Content::Bytes(bytes)) => name = bytes,
-                (2, Content::Bytes(bytes)) => value = bytes,
+            let before = match self.field(&mut entry)? {
+                (1, Content::Bytes(bytes)) => name.replace(bytes),
+                (2, Content::Bytes(bytes)) => value.replace(bytes),
                 (1 | 2, _) => return None,
-                _ => {}
+                _ => None,
+            };
+            if before.is_some() {
+                return None;
             }
         }
-        Some((name, value))
+        Some((name.unwrap_or(0..0), value.unwrap_or(0..0)))
     }
 
     /// The next field of a message, by its number; the message is then what follows.
@@ -185,7 +194,7 @@ impl Finder<'_, '_> {
             _ => return None,
         };
         match tag >> 3 {
-            0 => None,
+            0 | FIELDS.. => None,
             number => Some((number, content)),
         }
     }
@@ -208,6 +217,9 @@ impl Finder<'_, '_> {
         None
     }
 }
+
+/// One more than the number that a field may have.
+const FIELDS: u64 = 1 << 29;
 
 /// Splits the first bytes off.
 fn take(message: &mut Range<usize>, length: usize) -> Option<Range<usize>> {
