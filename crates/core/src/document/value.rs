@@ -1,6 +1,7 @@
 //! Values that are read when `deserr` asks for them.
 
 use std::cell::RefCell;
+use std::cmp::Ordering;
 use std::ops::Range;
 use std::vec;
 
@@ -154,7 +155,7 @@ enum Content {
     Number(Number),
     Text(String),
     List { next: Next, count: usize },
-    Object(Vec<(String, Place)>),
+    Object(Vec<Member>),
 }
 
 impl Content {
@@ -165,13 +166,20 @@ impl Content {
     /// places; many of them as they lie, so that each piece of the text is fetched once.
     fn object(members: impl DoubleEndedIterator<Item = (String, Place)>) -> Self {
         let mut members: Vec<_> = members.rev().collect();
-        members.sort_by(|(a, _), (b, _)| a.cmp(b));
+        sort(&mut members, &|(a, _), (b, _)| a.cmp(b));
         members.dedup_by(|(a, _), (b, _)| a == b);
         if members.len() > MANY {
-            members.sort_by_key(|(_, place)| place.start());
+            sort(&mut members, &|(_, a), (_, b)| a.start().cmp(&b.start()));
         }
         Content::Object(members)
     }
+}
+
+type Member = (String, Place);
+
+/// One function for both orders, since sorting takes much of a plugin's size.
+fn sort(members: &mut [Member], order: &dyn Fn(&Member, &Member) -> Ordering) {
+    members.sort_by(|a, b| order(a, b));
 }
 
 /// More members than any section has fields.
