@@ -16,6 +16,8 @@ use deserr::{
     ValueKind, ValuePointerRef,
 };
 
+use crate::order;
+
 pub use crate::document::{Document, Text};
 
 /// One mistake in a configuration document.
@@ -439,7 +441,7 @@ where
             }
         };
         let mut entries: Vec<(String, V)> = map.into_iter().collect();
-        entries.sort_by(|(a, _), (b, _)| a.cmp(b));
+        order::sort_by(&mut entries, |(a, _), (b, _)| a.cmp(b));
         let mut table = Vec::with_capacity(entries.len());
         let mut errors: Option<E> = None;
         for (text, value) in entries {

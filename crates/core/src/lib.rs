@@ -16,6 +16,7 @@ pub mod lookup;
 pub mod name;
 pub mod name_list;
 pub mod network;
+pub mod order;
 pub mod places;
 pub mod plugin;
 pub mod policy;

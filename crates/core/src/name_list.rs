@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use crate::order;
+
 /// Names in the order in which they were listed, found by their place or by their text. One takes
 /// its own bytes and eight more.
 #[derive(Default)]
@@ -114,14 +116,9 @@ impl NameListBuilder {
     /// The finished list.
     pub fn build(self) -> NameList {
         let (text, ends) = (self.text.into_boxed_str(), self.ends.into_boxed_slice());
-        let places = u32::try_from(ends.len()).unwrap_or(u32::MAX);
-        let mut sorted: Vec<u32> = (0..places).collect();
-        let get = |place: u32| {
-            let place = usize::try_from(place).unwrap_or(usize::MAX);
-            name(&text, &ends, place)
-        };
-        // Stable, for the order of those that are the same.
-        sorted.sort_by(|a, b| get(*a).cmp(&get(*b)));
+        let get = |place| name(&text, &ends, place);
+        // Of those that are the same, the first stays the first.
+        let sorted = order::places(ends.len(), &|a, b| get(a).cmp(&get(b)));
         NameList {
             text,
             ends,

@@ -5,6 +5,7 @@
 
 use tollgate_calendar::{UtcOffset, Window};
 use tollgate_core::config::{ConfigErrors, Rejected};
+use tollgate_core::order;
 use tollgate_core::units::Span;
 
 use crate::compile::Dates;
@@ -312,7 +313,7 @@ fn merge(windows: &[(Window, usize)], configs: &[BrownoutConfig]) -> Box<[Stretc
         .iter()
         .map(|(window, index)| (window.end, *index, false));
     let mut events: Vec<_> = begin.chain(end).collect();
-    events.sort_unstable();
+    order::sort(&mut events);
     // How many windows of each brownout are open.
     let mut open = vec![0_usize; configs.len()];
     let mut stretches: Vec<Stretch> = Vec::new();

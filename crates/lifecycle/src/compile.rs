@@ -5,6 +5,7 @@ use tollgate_core::apis::{ApiId, ApiTable};
 use tollgate_core::config::{ConfigErrors, OneOrMany, Rejected, Table, quote};
 use tollgate_core::headers::Headers;
 use tollgate_core::name::Name;
+use tollgate_core::order;
 use tollgate_core::time::{Instant3339, NANOS_PER_SECOND, Timestamp};
 
 use crate::brownout::Brownouts;
@@ -67,11 +68,11 @@ impl LifecycleTable {
         }
         for versions in &mut table.by_api {
             let lives = &table.lives;
-            versions.sort_by_key(|index| {
-                lives
-                    .get(*index)
-                    .is_some_and(|life| life.selector.takes_all())
-            });
+            let takes_all = |index: &usize| {
+                let life = lives.get(*index);
+                life.is_some_and(|life| life.selector.takes_all())
+            };
+            order::sort_by(versions, |a, b| takes_all(a).cmp(&takes_all(b)));
         }
         table
     }
@@ -407,7 +408,7 @@ impl Compile<'_> {
             }
             ends.push((name.as_str().into(), End::new(at, *date)));
         }
-        ends.sort_by(|(a, _): &(Box<str>, End), (b, _)| a.cmp(b));
+        order::sort_by(&mut ends, |(a, _): &(Box<str>, End), (b, _)| a.cmp(b));
         ends.into_boxed_slice()
     }
 

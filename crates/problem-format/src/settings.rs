@@ -5,6 +5,7 @@ use std::borrow::Cow;
 use serde_json::Value;
 use tollgate_core::config::{ConfigErrors, Rejected, expected_one_of, key_path, quote};
 use tollgate_core::headers::HeaderName;
+use tollgate_core::order;
 use tollgate_core::problem::Kind;
 use tollgate_core::text::Text;
 
@@ -269,7 +270,7 @@ const UPGRADE_REQUIRED: u16 = 426;
 
 fn unknown_kind(name: &str, kinds: &[&Kind]) -> String {
     let mut names: Vec<&str> = kinds.iter().map(|kind| kind.name).collect();
-    names.sort_unstable();
+    order::sort(&mut names);
     names.dedup();
     names.extend([DEFAULT_4XX, DEFAULT_5XX]);
     format!(

@@ -17,10 +17,10 @@ mod place;
 pub mod problems;
 
 use std::cell::OnceCell;
-use std::cmp::Reverse;
 
 use tollgate_core::config::Rejected;
 use tollgate_core::host::Host;
+use tollgate_core::order;
 use tollgate_core::policy::{
     Callbacks, Compile, Exchange, Halt, Policy, Step, StepResult, TargetUse,
 };
@@ -88,7 +88,7 @@ impl Policy for RateLimit {
                 Err(rejected) => verdict = Err(rejected),
             }
         }
-        limits.sort_by_key(|limit| Reverse(limit.specificity()));
+        order::sort_by(&mut limits, |a, b| b.specificity().cmp(&a.specificity()));
         verdict?;
         Ok(RateLimit {
             limits,

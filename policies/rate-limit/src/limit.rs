@@ -10,6 +10,7 @@ use tollgate_core::headers::FieldName;
 use tollgate_core::host::Host;
 use tollgate_core::limit_headers::LimitName;
 use tollgate_core::name::Name;
+use tollgate_core::order;
 use tollgate_core::policy::{Compile, Exchange, Mode};
 use tollgate_core::shared::OnContention;
 use tollgate_core::target::AmbiguousRequest;
@@ -414,7 +415,7 @@ fn compile_scope(
     });
     let mut apis = apis.transpose()?;
     if let Some(apis) = &mut apis {
-        apis.sort_unstable();
+        order::sort(apis);
     }
     Ok(Scope {
         apis,

@@ -9,6 +9,7 @@ use tollgate_core::apis::{ApiId, ApiTable, PatternTable};
 use tollgate_core::config::{ConfigErrors, Positive, Rejected, key_path, quote};
 use tollgate_core::limit_headers::{LimitName, filling_time};
 use tollgate_core::name::Name;
+use tollgate_core::order;
 use tollgate_core::policy::Plan as PlanFact;
 use tollgate_core::target::LetterCase;
 use tollgate_core::time::NANOS_PER_SECOND;
@@ -170,7 +171,7 @@ fn resolve_apis(
             Err(rejected) => verdict = Err(rejected),
         }
     }
-    included.sort_unstable();
+    order::sort(&mut included);
     included.dedup();
     verdict.map(|()| included)
 }
@@ -209,7 +210,7 @@ fn compile_throttle(
         .iter()
         .map(|(_, method)| method.throttle.id)
         .collect();
-    ids.sort_unstable();
+    order::sort(&mut ids);
     if ids.windows(2).any(|pair| matches!(pair, [a, b] if a == b)) {
         let message =
             "two patterns share the hash under which usage is kept: write one differently";

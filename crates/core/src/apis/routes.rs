@@ -21,6 +21,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use matchit::{InsertError, Router};
 
 use super::{Method, Template};
+use crate::order;
 
 /// One pair, and what it leads to.
 #[derive(Clone, Copy, Debug)]
@@ -113,10 +114,9 @@ impl<V: Copy + PartialEq> Routes<V> {
 
 /// The methods that routes name, or imply by those they name.
 fn named<V>(routes: &[Route<'_, V>]) -> BTreeSet<Method> {
-    let mut named: BTreeSet<Method> = routes
-        .iter()
-        .filter_map(|route| route.method.cloned())
-        .collect();
+    let mut named = BTreeSet::new();
+    // One by one: collecting would sort them, for which a plugin has one routine already.
+    named.extend(routes.iter().filter_map(|route| route.method.cloned()));
     let head = Method::head();
     if named.iter().any(|method| method.implies(&head)) {
         named.insert(head);
@@ -132,7 +132,7 @@ fn members<'r, 't, V>(
 ) -> Vec<&'r Route<'t, V>> {
     let takes = |route: &'r Route<'t, V>| Some((route.takes(method)?, route));
     let mut members: Vec<_> = routes.iter().filter_map(takes).collect();
-    members.sort_by(|(reason, route), (other_reason, other)| {
+    order::sort_by(&mut members, |(reason, route), (other_reason, other)| {
         let by_template = route.template.cmp_specificity(other.template);
         by_template.then(reason.cmp(other_reason))
     });

@@ -10,6 +10,7 @@ use super::routes::Routes;
 use super::{ApiConfig, HostOptions, HostPattern, Method, Template};
 use crate::config::{ConfigErrors, Rejected, expected_one_of, quote};
 use crate::name::Name;
+use crate::order;
 use crate::target::{AmbiguousRequest, LetterCase, PathOptions, RequestTarget};
 
 /// An API, by its position in the document.
@@ -261,7 +262,7 @@ impl ApiTable {
             api.hosts.extend(requests.hosts);
             api.methods.extend(requests.methods);
             api.templates.extend(requests.templates);
-            api.templates.sort_by(Template::cmp_specificity);
+            order::sort_by(&mut api.templates, Template::cmp_specificity);
             api.templates.dedup();
         }
     }

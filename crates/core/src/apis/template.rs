@@ -6,6 +6,7 @@ use std::fmt;
 use std::str::FromStr;
 
 use crate::config::quote;
+use crate::order;
 use crate::target::{AmbiguousRequest, LetterCase, match_segment};
 
 /// A set of paths, written as one path with wildcards for whole segments:
@@ -315,7 +316,7 @@ fn check_names(template: &Template) -> Result<(), Fault> {
         .chain(&template.rest)
         .filter_map(|wildcard| wildcard.name.as_deref())
         .collect();
-    names.sort_unstable();
+    order::sort(&mut names);
     let repeated = names.iter().zip(names.iter().skip(1)).find(|(a, b)| a == b);
     repeated.map_or(Ok(()), |(name, _)| {
         Err(Fault::RepeatedName((*name).to_owned()))

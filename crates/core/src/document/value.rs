@@ -1,7 +1,6 @@
 //! Values that are read when `deserr` asks for them.
 
 use std::cell::RefCell;
-use std::cmp::Ordering;
 use std::ops::Range;
 use std::vec;
 
@@ -11,6 +10,7 @@ use serde_json::Number;
 use super::json::{self, Extents, Scalar};
 use super::pieces::Pieces;
 use super::wire::{self, Kind};
+use crate::order;
 
 /// A text that was checked, and what is known of it.
 #[derive(Debug)]
@@ -166,21 +166,16 @@ impl Content {
     /// places; many of them as they lie, so that each piece of the text is fetched once.
     fn object(members: impl DoubleEndedIterator<Item = (String, Place)>) -> Self {
         let mut members: Vec<_> = members.rev().collect();
-        sort(&mut members, &|(a, _), (b, _)| a.cmp(b));
+        order::sort_by(&mut members, |(a, _), (b, _)| a.cmp(b));
         members.dedup_by(|(a, _), (b, _)| a == b);
         if members.len() > MANY {
-            sort(&mut members, &|(_, a), (_, b)| a.start().cmp(&b.start()));
+            order::sort_by(&mut members, |(_, a), (_, b)| a.start().cmp(&b.start()));
         }
         Content::Object(members)
     }
 }
 
 type Member = (String, Place);
-
-/// One function for both orders, since sorting takes much of a plugin's size.
-fn sort(members: &mut [Member], order: &dyn Fn(&Member, &Member) -> Ordering) {
-    members.sort_by(|a, b| order(a, b));
-}
 
 /// More members than any section has fields.
 const MANY: usize = 64;
