@@ -338,17 +338,23 @@ pub fn parse_text<T, E: DeserializeError, V: IntoValue>(
     location: ValuePointerRef<'_>,
     parse: impl FnOnce(&str) -> Result<T, String>,
 ) -> Result<T, E> {
-    let error: ErrorKind<'_, V> = match value {
-        Value::String(text) => match parse(&text) {
-            Ok(parsed) => return Ok(parsed),
-            Err(msg) => ErrorKind::Unexpected { msg },
-        },
-        actual => ErrorKind::IncorrectValueKind {
-            actual,
-            accepted: &[ValueKind::String],
-        },
-    };
-    Err(deserr::take_cf_content(E::error(None, error, location)))
+    match value {
+        Value::String(text) => parse(&text).map_err(|msg| {
+            let error: ErrorKind<'_, V> = ErrorKind::Unexpected { msg };
+            deserr::take_cf_content(E::error(None, error, location))
+        }),
+        actual => Err(wrong_kind(actual, &[ValueKind::String], location)),
+    }
+}
+
+/// Refuses a value that is of none of the kinds that are accepted.
+pub fn wrong_kind<E: DeserializeError, V: IntoValue>(
+    actual: Value<V>,
+    accepted: &[ValueKind],
+    location: ValuePointerRef<'_>,
+) -> E {
+    let error = ErrorKind::IncorrectValueKind { actual, accepted };
+    deserr::take_cf_content(E::error(None, error, location))
 }
 
 /// One item or a list of them: `quota: {…}` and `quota: [{…}, {…}]` are both understood.
@@ -432,13 +438,7 @@ where
     ) -> Result<Self, E> {
         let map = match value {
             Value::Map(map) => map,
-            actual => {
-                let error: ErrorKind<'_, V> = ErrorKind::IncorrectValueKind {
-                    actual,
-                    accepted: &[ValueKind::Map],
-                };
-                return Err(deserr::take_cf_content(E::error(None, error, location)));
-            }
+            actual => return Err(wrong_kind(actual, &[ValueKind::Map], location)),
         };
         let mut entries: Vec<(String, V)> = map.into_iter().collect();
         order::sort_by(&mut entries, |(a, _), (b, _)| a.cmp(b));

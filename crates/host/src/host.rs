@@ -201,8 +201,8 @@ impl RandomPool {
         };
         for byte in buffer {
             if block.used >= block.bytes.len() {
-                // The host's generator doesn't fail; if it did, the old block would be used again,
-                // which is no worse than any other answer.
+                // The host's generator doesn't fail. If it did, the old block would be used again: ids
+                // would repeat, which is better than no answer.
                 let _ = getrandom::fill(&mut block.bytes);
                 block.used = 0;
             }

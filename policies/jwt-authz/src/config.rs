@@ -1,8 +1,8 @@
 //! The `jwt_authz` section, as it is written.
 
-use deserr::{DeserializeError, Deserr, ErrorKind, IntoValue, Value, ValueKind, ValuePointerRef};
+use deserr::{Deserr, IntoValue, Value, ValueKind, ValuePointerRef};
 use tollgate_claims::{ClaimPath, ClaimToHeader};
-use tollgate_core::config::{ConfigErrors, OneOrMany, Positive};
+use tollgate_core::config::{ConfigErrors, OneOrMany, Positive, wrong_kind};
 use tollgate_core::endpoint::Endpoint;
 use tollgate_core::headers::FieldName;
 use tollgate_core::name::Name;
@@ -164,14 +164,11 @@ impl Deserr<ConfigErrors> for InlineKeys {
         match value {
             Value::String(text) => Ok(InlineKeys(text.into_bytes())),
             value @ Value::Map(_) => Ok(InlineKeys(to_json(value).to_string().into_bytes())),
-            actual => Err(deserr::take_cf_content(ConfigErrors::error(
-                None,
-                ErrorKind::IncorrectValueKind {
-                    actual,
-                    accepted: &[ValueKind::Map, ValueKind::String],
-                },
+            actual => Err(wrong_kind(
+                actual,
+                &[ValueKind::Map, ValueKind::String],
                 location,
-            ))),
+            )),
         }
     }
 }

@@ -7,9 +7,8 @@ use std::cell::Cell;
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use deserr::{DeserializeError, Deserr, ErrorKind, IntoValue, Sequence, Value, ValueKind};
-use deserr::{ValuePointerRef, take_cf_content};
-use tollgate_core::config::{ConfigErrors, Rejected, quote};
+use deserr::{Deserr, IntoValue, Sequence, Value, ValueKind, ValuePointerRef};
+use tollgate_core::config::{ConfigErrors, Rejected, quote, wrong_kind};
 use tollgate_core::name::Name;
 use tollgate_core::name_list::{ListFull, NameList, NameListBuilder};
 use tollgate_core::time::Instant3339;
@@ -40,13 +39,7 @@ impl Deserr<ConfigErrors> for ConsumerList {
     ) -> Result<Self, ConfigErrors> {
         let items = match value {
             Value::Sequence(items) => items,
-            actual => {
-                let error: ErrorKind<'_, V> = ErrorKind::IncorrectValueKind {
-                    actual,
-                    accepted: &[ValueKind::Sequence],
-                };
-                return Err(take_cf_content(ConfigErrors::error(None, error, location)));
-            }
+            actual => return Err(wrong_kind(actual, &[ValueKind::Sequence], location)),
         };
         let mut list = ConsumerList::with_capacity(items.len());
         let mut errors = ConfigErrors::default();

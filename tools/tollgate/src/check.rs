@@ -60,14 +60,13 @@ pub fn run(arguments: &CheckArguments, out: &mut dyn Write) -> anyhow::Result<Ou
 
 /// Checks a text.
 pub fn check(input: Input, plugin: Option<&'static str>) -> Checked {
-    let mut unlisted = 0;
-    let (sections, mut mistakes) = match section::find(&input.text, plugin) {
+    let (sections, mut found) = match section::find(&input.text, plugin) {
         Ok(sections) => {
-            let mut all = Vec::new();
+            let mut found = Found::default();
             for section in &sections {
-                all.extend(mistakes(section, &mut unlisted));
+                found.append(mistakes(section));
             }
-            (sections, all)
+            (sections, found)
         }
         Err(error) => {
             let mistake = Mistake {
@@ -76,19 +75,40 @@ pub fn check(input: Input, plugin: Option<&'static str>) -> Checked {
                 message: error.message,
                 span: error.offset..error.offset,
             };
-            (Vec::new(), vec![mistake])
+            let listed = vec![mistake];
+            (
+                Vec::new(),
+                Found {
+                    listed,
+                    unlisted: 0,
+                },
+            )
         }
     };
-    mistakes.sort_by_key(|mistake| mistake.span.start);
+    found.listed.sort_by_key(|mistake| mistake.span.start);
     Checked {
         input,
         sections,
-        mistakes,
-        unlisted,
+        mistakes: found.listed,
+        unlisted: found.unlisted,
     }
 }
 
-fn mistakes(section: &Section, unlisted: &mut usize) -> Vec<Mistake> {
+/// The mistakes of some sections, and how many more there are.
+#[derive(Default)]
+struct Found {
+    listed: Vec<Mistake>,
+    unlisted: usize,
+}
+
+impl Found {
+    fn append(&mut self, other: Found) {
+        self.listed.extend(other.listed);
+        self.unlisted += other.unlisted;
+    }
+}
+
+fn mistakes(section: &Section) -> Found {
     let configured = match section
         .mistakes
         .iter()
@@ -98,10 +118,13 @@ fn mistakes(section: &Section, unlisted: &mut usize) -> Vec<Mistake> {
         true => Default::default(),
         false => plugin::configure(section.plugin, &section.document, &section.variables),
     };
-    *unlisted += section.mistakes.unlisted() + configured.unlisted();
     let all = section.mistakes.iter().chain(configured.iter());
-    all.map(|error| diagnostics::locate(error, section))
-        .collect()
+    Found {
+        listed: all
+            .map(|error| diagnostics::locate(error, section))
+            .collect(),
+        unlisted: section.mistakes.unlisted() + configured.unlisted(),
+    }
 }
 
 impl Checked {
