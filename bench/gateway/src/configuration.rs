@@ -56,7 +56,10 @@ pub(crate) enum Configuration {
     /// The full plugin with so many API keys.
     Keys(usize),
     Apis(usize),
+    /// So many limits, all of which apply.
     Limits(usize),
+    /// So many limits more, none of which applies.
+    OtherLimits(usize),
 }
 
 impl Configuration {
@@ -90,6 +93,7 @@ impl Configuration {
             Configuration::Apis(apis) => format!("{apis} APIs"),
             Configuration::Limits(1) => "1 limit".to_owned(),
             Configuration::Limits(limits) => format!("{limits} limits"),
+            Configuration::OtherLimits(limits) => format!("{limits} limits of another API"),
         }
     }
 
@@ -149,6 +153,7 @@ impl Configuration {
             Configuration::Keys(keys) => full(document::with_keys(keys)),
             Configuration::Apis(apis) => full(document::with_apis(apis)),
             Configuration::Limits(limits) => full(document::with_limits(limits)),
+            Configuration::OtherLimits(limits) => full(document::with_limits_of_others(limits)),
         }
     }
 

@@ -18,7 +18,7 @@ pub(crate) struct Size {
     pub(crate) worker_mib: f64,
 }
 
-const CONFIGURATIONS: [Configuration; 10] = [
+const CONFIGURATIONS: [Configuration; 11] = [
     Configuration::NoFilter,
     Configuration::Keys(1),
     Configuration::Keys(100),
@@ -29,6 +29,7 @@ const CONFIGURATIONS: [Configuration; 10] = [
     Configuration::Limits(1),
     Configuration::Limits(10),
     Configuration::Limits(50),
+    Configuration::OtherLimits(50),
 ];
 
 pub(crate) async fn measure(bench: &Bench) -> Result<Vec<Size>, String> {

@@ -222,6 +222,21 @@ pub fn with_limits(limits: usize) -> Value {
     document
 }
 
+/// The full document with so many limits more, which are about the API that no request is for.
+pub fn with_limits_of_others(limits: usize) -> Value {
+    let mut document = full();
+    let list = document["rate_limit"].as_array_mut().expect("a list");
+    list.extend((0..limits).map(|number| {
+        json!({
+            "name": format!("other-{number}"),
+            "key": "client_address",
+            "rate": FAST,
+            "apis": ["payments-v1"],
+        })
+    }));
+    document
+}
+
 /// The headers of a request that is admitted, with so many headers in all.
 pub fn headers(token: &str, count: usize) -> Vec<(String, String)> {
     let bearer = format!("Bearer {token}");

@@ -35,8 +35,10 @@ pub enum Scenario {
     Keys(usize),
     /// The full plugin with so many APIs.
     Apis(usize),
-    /// The full plugin with so many limits.
+    /// The full plugin with so many limits, all of which apply.
     Limits(usize),
+    /// The full plugin with so many limits more, none of which applies.
+    OtherLimits(usize),
 }
 
 impl Scenario {
@@ -57,7 +59,7 @@ impl Scenario {
     ];
 
     /// Those that show how cost grows with the document.
-    pub const SCALE: [Scenario; 9] = [
+    pub const SCALE: [Scenario; 10] = [
         Scenario::Keys(1),
         Scenario::Keys(100),
         Scenario::Keys(10_000),
@@ -67,6 +69,7 @@ impl Scenario {
         Scenario::Limits(1),
         Scenario::Limits(10),
         Scenario::Limits(50),
+        Scenario::OtherLimits(50),
     ];
 
     /// The scenario of this name.
@@ -88,6 +91,7 @@ impl Scenario {
             Scenario::Keys(keys) => format!("keys-{keys}"),
             Scenario::Apis(apis) => format!("apis-{apis}"),
             Scenario::Limits(limits) => format!("limits-{limits}"),
+            Scenario::OtherLimits(limits) => format!("other-limits-{limits}"),
         }
     }
 
@@ -117,6 +121,9 @@ impl Scenario {
             Scenario::Apis(apis) => Plugin::start::<Tollgate>(&document::with_apis(apis), START),
             Scenario::Limits(limits) => {
                 Plugin::start::<Tollgate>(&document::with_limits(limits), START)
+            }
+            Scenario::OtherLimits(limits) => {
+                Plugin::start::<Tollgate>(&document::with_limits_of_others(limits), START)
             }
             Scenario::KeysOnly => Plugin::start::<UsagePlan>(&document::keys_only(), START),
             Scenario::Alone(policy) => {
