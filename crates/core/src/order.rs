@@ -6,6 +6,7 @@
 //! with the standard library.
 
 use std::cmp::Ordering;
+use std::mem;
 
 /// Sorts as `slice::sort_by` does: what is equal stays in its order. No more than 2^32 items.
 pub fn sort_by<T>(items: &mut [T], order: impl Fn(&T, &T) -> Ordering) {
@@ -13,7 +14,7 @@ pub fn sort_by<T>(items: &mut [T], order: impl Fn(&T, &T) -> Ordering) {
         (Some(a), Some(b)) => order(a, b),
         _ => Ordering::Equal,
     });
-    permute(&sorted, &mut |a, b| items.swap(a, b));
+    permute(&sorted, &mut |a, b| swap(items, a, b));
 }
 
 /// Sorts what has an order of its own.
@@ -31,7 +32,7 @@ pub(crate) fn places(count: usize, order: &dyn Fn(usize, usize) -> Ordering) -> 
 }
 
 /// Brings items into the order of `sorted`, which has each place once, with a swap for each at most.
-fn permute(sorted: &[u32], swap: &mut dyn FnMut(usize, usize)) {
+fn permute(sorted: &[u32], swap_items: &mut dyn FnMut(usize, usize)) {
     // Where the item goes that is at a place now.
     let mut goes_to = vec![0; sorted.len()];
     for (to, from) in sorted.iter().enumerate() {
@@ -39,11 +40,24 @@ fn permute(sorted: &[u32], swap: &mut dyn FnMut(usize, usize)) {
             *goes_to = to;
         }
     }
-    for place in 0..goes_to.len() {
-        while let Some(to) = goes_to.get(place).copied().filter(|to| *to != place) {
-            swap(place, to);
-            goes_to.swap(place, to);
+    // Each turn either brings an item to its place or finds one that is there.
+    let mut place = 0_usize;
+    for _ in 0..goes_to.len().saturating_mul(2) {
+        match goes_to.get(place) {
+            Some(to) if *to != place => {
+                let to = *to;
+                swap_items(place, to);
+                swap(&mut goes_to, place, to);
+            }
+            _ => place = place.saturating_add(1),
         }
+    }
+}
+
+/// As `slice::swap`, which panics where there is no such place.
+fn swap<T>(items: &mut [T], a: usize, b: usize) {
+    if let Ok([a, b]) = items.get_disjoint_mut([a, b]) {
+        mem::swap(a, b);
     }
 }
 
