@@ -8,6 +8,8 @@ use wasm_bindgen_test::wasm_bindgen_test as test;
 
 use super::*;
 
+mod wire;
+
 /// A text that is handed over up to some place.
 struct Kept<'a>(&'a [u8], usize);
 
