@@ -17,6 +17,7 @@ use std::cell::RefCell;
 use deserr::{IntoValue, Map as _, Value, ValuePointerRef};
 
 use crate::config::{ConfigErrors, Rejected, key_path};
+use json::Extents;
 use pieces::Pieces;
 pub use pieces::Text;
 use value::{Node, Place, Reader};
@@ -56,17 +57,18 @@ impl<'a> Document<'a> {
     /// A Struct holds every number as a double, and on its way through JSON `10000000` may become
     /// `1e+07`: doubles without a fraction are integers here.
     pub fn parse(text: &'a [u8]) -> Result<Self, ConfigErrors> {
-        Self::of(Pieces::whole(text))
+        Self::of(Pieces::whole(text), json::LONG)
     }
 
     /// Reads a document as [`parse`](Self::parse) does, a piece of it at a time.
     pub fn read(text: &'a dyn Text) -> Result<Self, ConfigErrors> {
-        Self::of(Pieces::of(text))
+        Self::of(Pieces::of(text), json::LONG)
     }
 
-    fn of(mut pieces: Pieces<'a>) -> Result<Self, ConfigErrors> {
+    /// Reads a document, and remembers the ends of what has at least `long` bytes.
+    fn of(mut pieces: Pieces<'a>, long: usize) -> Result<Self, ConfigErrors> {
         let (root, checked) = check(&mut pieces).map_err(refuse)?;
-        let mut reader = RefCell::new(Reader::new(pieces));
+        let mut reader = RefCell::new(Reader::new(pieces, Extents::of_length(long)));
         let mut errors = ConfigErrors::default();
         let sections = match Node::new(&reader, root).into_value() {
             Value::Map(sections) => {

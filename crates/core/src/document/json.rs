@@ -132,27 +132,43 @@ impl<'de> Visitor<'de> for Strict {
 ///
 /// Whoever wants one member of an object has to get past the others. Thanks to this, that costs the
 /// length of the text only once, and not once for each level.
-#[derive(Debug, Default)]
-pub(super) struct Extents(
+#[derive(Debug)]
+pub(super) struct Extents {
     /// Sorted by where they begin.
-    Vec<(usize, Extent)>,
-);
+    known: Vec<(usize, Extent)>,
+    /// From how many bytes on a list or an object is long.
+    long: usize,
+}
+
+/// What is long. Much longer, and getting past it would cost too often; much shorter, and remembering
+/// it would cost too much.
+pub(super) const LONG: usize = 1 << 12;
 
 impl Extents {
+    pub(super) fn of_length(long: usize) -> Self {
+        Extents {
+            known: Vec::new(),
+            long,
+        }
+    }
+
     fn find(&self, start: usize) -> Option<Extent> {
-        let index = self.0.binary_search_by_key(&start, |(start, _)| *start);
+        let index = self.known.binary_search_by_key(&start, |(start, _)| *start);
         index
             .ok()
-            .and_then(|index| self.0.get(index))
+            .and_then(|index| self.known.get(index))
             .map(|(_, extent)| *extent)
     }
 
-    /// Adds one that is not there. It may hold others, but none of them holds it.
+    /// Adds one that is not there, if it is long. It may hold others, but none of them holds it.
     fn add(&mut self, start: usize, extent: Extent) {
-        let before = self.0.partition_point(|(other, _)| *other < start);
-        let inner = self.0.split_off(before);
-        self.0.push((start, extent));
-        self.0.extend(inner);
+        if extent.end.saturating_sub(start) < self.long {
+            return;
+        }
+        let before = self.known.partition_point(|(other, _)| *other < start);
+        let inner = self.known.split_off(before);
+        self.known.push((start, extent));
+        self.known.extend(inner);
     }
 }
 
@@ -164,9 +180,6 @@ pub(super) struct Extent {
     /// How many items or members it has.
     pub(super) count: usize,
 }
-
-/// From how many bytes on a list or an object is long.
-const LONG: usize = 1 << 12;
 
 /// A text that was [checked](check). What would not be found in such a text is `None`.
 pub(super) struct Finder<'r, 'a> {
@@ -215,9 +228,7 @@ impl Finder<'_, '_> {
                 b'}' | b']' => {
                     let closed = open.pop()?;
                     let extent = closed.extent(next);
-                    if next.saturating_sub(closed.start) >= LONG {
-                        self.extents.add(closed.start, extent);
-                    }
+                    self.extents.add(closed.start, extent);
                     if open.is_empty() {
                         return Some(extent);
                     }

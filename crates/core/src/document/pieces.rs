@@ -16,7 +16,7 @@ pub trait Text {
 }
 
 /// How much of a text is held at a time.
-const LENGTH: usize = 1 << 16;
+pub(super) const LENGTH: usize = 1 << 16;
 
 /// A text and the piece of it that is at hand.
 pub(super) struct Pieces<'a> {

@@ -46,10 +46,13 @@ fn sections(document: Result<Document<'_>, ConfigErrors>) -> Result<Json, Config
 
 /// Reads all sections, the text by pieces of some length.
 fn in_pieces(text: &[u8], length: usize) -> Result<Json, ConfigErrors> {
-    sections(Document::of(Pieces::of_length(
-        length,
-        &Kept(text, text.len()),
-    )))
+    remembering(text, length, json::LONG)
+}
+
+/// Reads all sections, the text by pieces of some length, and remembers the ends of what is long.
+fn remembering(text: &[u8], length: usize, long: usize) -> Result<Json, ConfigErrors> {
+    let kept = Kept(text, text.len());
+    sections(Document::of(Pieces::of_length(length, &kept), long))
 }
 
 fn whole(text: &[u8]) -> Result<Json, ConfigErrors> {
@@ -199,7 +202,7 @@ fn what_the_host_does_not_hand_over_is_missed() {
     for text in [document.to_string().into_bytes(), to_wire(&document)] {
         for end in 0..text.len() {
             let kept = Kept(&text, end);
-            let errors = Document::of(Pieces::of_length(20, &kept)).unwrap_err();
+            let errors = Document::of(Pieces::of_length(20, &kept), 16).unwrap_err();
             assert_eq!(errors.to_string(), UNREADABLE, "{end}");
         }
     }
@@ -226,7 +229,7 @@ fn what_the_host_no_longer_hands_over_is_missed() {
     let mut read = false;
     for pieces in 0..1000 {
         let kept = Forgetful(text.clone(), pieces.into());
-        let found = sections(Document::of(Pieces::of_length(20, &kept)));
+        let found = sections(Document::of(Pieces::of_length(20, &kept), 16));
         read = found.is_ok();
         match found {
             Ok(found) => {
@@ -237,6 +240,40 @@ fn what_the_host_no_longer_hands_over_is_missed() {
         }
     }
     assert!(read);
+}
+
+#[test]
+fn the_end_of_what_is_long_is_searched_for_once() {
+    struct Counted(Vec<u8>, std::cell::Cell<usize>);
+
+    impl Text for Counted {
+        fn size(&self) -> usize {
+            self.0.len()
+        }
+
+        fn piece(&self, start: usize, most: usize) -> Option<Vec<u8>> {
+            self.1.set(self.1.get() + 1);
+            Some(self.0.get(start..)?.get(..most)?.to_vec())
+        }
+    }
+
+    let document = (0..50).fold(json!({}), |inner, _| {
+        let mut items = vec![json!("twenty letters and a bit"); 40];
+        items.insert(20, inner);
+        json!({ "a": items })
+    });
+    let text = Counted(document.to_string().into_bytes(), 0.into());
+    let length = 200;
+    let pieces = text.size() / length;
+    let fetched = |long| {
+        text.1.set(0);
+        let read = sections(Document::of(Pieces::of_length(length, &text), long));
+        assert_eq!(read.as_ref(), Ok(&document));
+        text.1.get()
+    };
+    let (remembered, forgotten) = (fetched(1000), fetched(usize::MAX));
+    assert!(remembered < 5 * pieces, "{remembered} of {pieces}");
+    assert!(forgotten > 30 * pieces, "{forgotten} of {pieces}");
 }
 
 /// JSON of some depth, without nulls.
@@ -261,9 +298,15 @@ fn any_object(member: impl Strategy<Value = Json>) -> impl Strategy<Value = Json
         .prop_map(|members| Json::Object(members.into_iter().collect()))
 }
 
+/// Some lengths of pieces, with the one of plugins.
+const LENGTHS: [usize; 5] = [1, 2, 3, 7, pieces::LENGTH];
+
+/// Some lengths from which on ends are remembered, with the one of plugins.
+const LONGS: [usize; 4] = [1, 2, 16, json::LONG];
+
 proptest! {
     #[test]
-    fn what_is_written_is_read(document in any_object(any_json()), length in 17..200_usize) {
+    fn what_is_written_is_read(document in any_object(any_json()), length in 1..200_usize) {
         let pretty = serde_json::to_vec_pretty(&document).unwrap();
         let usual = Ok(whole_number(serde_json::from_slice(&pretty).unwrap()));
         prop_assert_eq!(&whole(document.to_string().as_bytes()), &usual);
@@ -274,6 +317,17 @@ proptest! {
         let is_empty = document == json!({});
         prop_assert!(is_empty || read.is_ok());
         prop_assert_eq!(&in_pieces(&wire, length), &read);
+    }
+
+    #[test]
+    fn what_is_remembered_and_held_changes_nothing(document in any_object(any_json())) {
+        let pretty = serde_json::to_vec_pretty(&document).unwrap();
+        for text in [document.to_string().into_bytes(), pretty, to_wire(&document)] {
+            let usual = whole(&text);
+            for (length, long) in LENGTHS.into_iter().flat_map(|length| LONGS.map(|long| (length, long))) {
+                prop_assert_eq!(&remembering(&text, length, long), &usual, "{} {}", length, long);
+            }
+        }
     }
 
     #[test]
@@ -294,12 +348,12 @@ proptest! {
     }
 
     #[test]
-    fn any_bytes_are_read(bytes in proptest::collection::vec(any::<u8>(), 0..200), length in 17..200_usize) {
+    fn any_bytes_are_read(bytes in proptest::collection::vec(any::<u8>(), 0..200), length in 1..200_usize) {
         prop_assert_eq!(whole(&bytes), in_pieces(&bytes, length));
     }
 
     #[test]
-    fn a_struct_that_was_changed_is_read(document in any_object(any_json()), changes in proptest::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..4), length in 17..200_usize) {
+    fn a_struct_that_was_changed_is_read(document in any_object(any_json()), changes in proptest::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..4), length in 1..200_usize) {
         let mut wire = to_wire(&document);
         for (index, byte) in changes.iter().filter(|_| document != json!({})) {
             let at = index.index(wire.len());

@@ -22,10 +22,10 @@ pub(super) struct Reader<'a> {
 }
 
 impl<'a> Reader<'a> {
-    pub(super) fn new(pieces: Pieces<'a>) -> Self {
+    pub(super) fn new(pieces: Pieces<'a>, extents: Extents) -> Self {
         Reader {
             pieces,
-            extents: Extents::default(),
+            extents,
             is_lost: false,
         }
     }
