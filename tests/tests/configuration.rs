@@ -141,3 +141,98 @@ async fn a_configuration_may_be_json_or_a_struct() {
         );
     }
 }
+
+/// How many bytes of a document a plugin holds at a time.
+const PIECE: usize = 1 << 16;
+
+/// Longer than a piece, in any form.
+fn long_note() -> String {
+    "€𝄞".repeat(PIECE / 6)
+}
+
+/// A document of many pieces. Those whose key is unknown are told [`long_note`].
+fn long_document() -> Value {
+    let consumers = (0..5_000).map(|number| {
+        let key = sha256(&format!("key-{number}"));
+        json!({ "id": format!("consumer-{number}"), "plan": "gold", "keys": [{ "sha256": key }] })
+    });
+    json!({
+        "problem_details": {
+            "overrides": { "api-key-unknown": { "members": { "note": long_note() } } },
+        },
+        "usage_plan": { "plans": { "gold": {} }, "consumers": consumers.collect::<Value>() },
+    })
+}
+
+/// With escapes for what needs none, so that pieces end inside them.
+fn escaped(document: &Value) -> String {
+    let text = document
+        .to_string()
+        .replace('€', r"\u20ac")
+        .replace('𝄞', r"\ud834\udd1e")
+        .replace("\"consumer-", r#""\u0063onsumer-"#);
+    let (before, after) = text.split_at(PIECE);
+    assert!(!before.ends_with(r"\u20ac") && !before.ends_with(r"\udd1e"));
+    assert!(!after.starts_with('"'));
+    text
+}
+
+#[tokio::test]
+async fn a_document_of_many_pieces_is_read_to_its_end() {
+    let upstream = EchoUpstream::start().await;
+    let document = long_document();
+    let text = escaped(&document);
+    assert!(document.to_string().len() > 8 * PIECE);
+    for filter in [
+        filter("tollgate", document),
+        WasmFilter::new("tollgate", plugin("tollgate")).configuration_text(&text),
+    ] {
+        let envoy = Envoy::builder()
+            .upstream(&upstream)
+            .filter(filter)
+            .start()
+            .await
+            .unwrap();
+        let ask = async |key: &str| {
+            let request = envoy.http1().get("/").header("x-api-key", key);
+            request.send().await
+        };
+        for number in [0, 2_500, 4_999] {
+            let reply = ask(&format!("key-{number}")).await;
+            assert_eq!(reply.status, 200, "{number}");
+            let consumer = format!("consumer-{number}");
+            assert_eq!(reply.echo().header("x-consumer-id"), Some(&*consumer));
+        }
+        let refused = ask("key-5000").await;
+        assert_eq!(refused.status, 401);
+        assert_eq!(refused.json()["note"], long_note());
+    }
+}
+
+#[tokio::test]
+async fn mistakes_at_the_end_of_many_pieces_are_told_with_their_places() {
+    let mut document = long_document();
+    let consumers = &mut document["usage_plan"]["consumers"];
+    consumers[4_998]["plans"] = json!("gold");
+    consumers[4_999]["keys"][0]["sha256"] = json!("live-key");
+    let by_text =
+        |text: &str| WasmFilter::new("tollgate", plugin("tollgate")).configuration_text(text);
+    let as_text = by_text(&escaped(&document));
+    for filter in [filter("tollgate", document), as_text] {
+        let log = refused(filter).await;
+        for expected in [
+            "usage_plan.consumers[4998].plans: unknown field",
+            "usage_plan.consumers[4999].keys[0].sha256: found 8 characters",
+        ] {
+            assert!(log.contains(expected), "{expected}\nnot in\n{log}");
+        }
+    }
+    let mut cut_off = escaped(&long_document());
+    cut_off.pop();
+    let expected = format!(
+        "EOF while parsing an object at line 1 column {}",
+        cut_off.len()
+    );
+    let log = refused(by_text(&cut_off)).await;
+    assert!(log.contains(&expected), "{expected}\nnot in\n{log}");
+}
