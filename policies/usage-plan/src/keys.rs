@@ -344,6 +344,8 @@ impl Mistakes {
 }
 
 #[cfg(test)]
+mod model;
+#[cfg(test)]
 mod tests {
     #[cfg(all(target_arch = "wasm32", target_os = "unknown"))]
     use wasm_bindgen_test::wasm_bindgen_test as test;
