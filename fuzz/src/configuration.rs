@@ -1,30 +1,78 @@
-//! Documents, as JSON text and as a Struct on the wire.
+//! Documents, as JSON text and as a Struct on the wire, at once and by pieces.
+
+use std::cell::Cell;
 
 use prost::Message as _;
 use prost_types::value::Kind;
 use prost_types::{ListValue, Struct, Value};
 use serde_json::Value as Json;
 use tollgate_core::chain::{Chain, Outcome, Verdict};
-use tollgate_core::config::ConfigErrors;
+use tollgate_core::config::{ConfigErrors, Text};
 use tollgate_core::headers::Headers;
 use tollgate_testkit::{Clock, MemoryHost, Process};
 
 use crate::setup::{Full, START};
 
 /// Any bytes are a document or none: what is refused is refused with words for each mistake, what is
-/// taken serves requests, and both the same in either form.
+/// taken serves requests, and both the same in either form, and by pieces of any size.
 pub fn check(bytes: &[u8]) {
-    let host = host();
-    let taken = configure(&host, bytes);
-    match &taken {
-        Ok(chain) => serve(chain, &host),
-        Err(errors) => explained(errors),
-    }
+    let outcomes = check_form(bytes);
     if let Some(wire) = to_wire(bytes) {
-        let as_struct = configure(&host, &wire)
-            .err()
-            .map(|errors| errors.to_string());
-        assert_eq!(taken.err().map(|errors| errors.to_string()), as_struct);
+        assert_eq!(check_form(&wire), outcomes);
+    }
+}
+
+/// What becomes of requests, or the mistakes.
+type Outcomes = Result<Vec<Outcome>, String>;
+
+fn check_form(document: &[u8]) -> Outcomes {
+    let outcomes = try_out(|host| Chain::configure(PLUGIN, document, host));
+    // With any byte that changes, all pieces do.
+    let chance = document
+        .iter()
+        .map(|byte| usize::from(*byte))
+        .sum::<usize>();
+    let pieces = Pieces {
+        document,
+        size: 1 + chance % LONGEST_PIECE,
+        left: usize::MAX.into(),
+    };
+    let by_pieces = try_out(|host| Chain::configure_from(PLUGIN, &pieces, host));
+    assert_eq!(by_pieces, outcomes);
+    // Where the host fails on the way, what it handed over is not taken for all of the document.
+    let asked = usize::MAX - pieces.left.get();
+    pieces.left.set(chance % (asked + 1));
+    let by_some = try_out(|host| Chain::configure_from(PLUGIN, &pieces, host));
+    assert!(by_some.is_err() || by_some == outcomes);
+    outcomes
+}
+
+const PLUGIN: &str = "tollgate.wasm";
+
+/// Long ones are as good as all of a document.
+const LONGEST_PIECE: usize = 100;
+
+/// A document that is handed over by pieces.
+struct Pieces<'a> {
+    document: &'a [u8],
+    size: usize,
+    /// How many of them before the host fails.
+    left: Cell<usize>,
+}
+
+impl Text for Pieces<'_> {
+    fn size(&self) -> usize {
+        self.document.len()
+    }
+
+    fn piece(&self, start: usize, most: usize) -> Option<Vec<u8>> {
+        assert!((1..=self.size).contains(&most));
+        self.left.set(self.left.get().checked_sub(1)?);
+        Some(self.document[start..start + most].to_vec())
+    }
+
+    fn piece_size(&self) -> usize {
+        self.size
     }
 }
 
@@ -39,8 +87,15 @@ fn host() -> MemoryHost {
     host
 }
 
-fn configure(host: &MemoryHost, document: &[u8]) -> Result<Chain<Full>, ConfigErrors> {
-    Chain::configure("tollgate.wasm", document, host)
+fn try_out(configure: impl FnOnce(&MemoryHost) -> Result<Chain<Full>, ConfigErrors>) -> Outcomes {
+    let host = host();
+    match configure(&host) {
+        Ok(chain) => Ok(serve(&chain, &host)),
+        Err(errors) => {
+            explained(&errors);
+            Err(errors.to_string())
+        }
+    }
 }
 
 fn explained(errors: &ConfigErrors) {
@@ -54,7 +109,9 @@ fn explained(errors: &ConfigErrors) {
     }
 }
 
-fn serve(chain: &Chain<Full>, host: &MemoryHost) {
+/// What becomes of requests that need not wait.
+fn serve(chain: &Chain<Full>, host: &MemoryHost) -> Vec<Outcome> {
+    let mut outcomes = Vec::new();
     for path in ["/", "/v1/accounts/7?api_key=k", "/a;b/..%2f", "*"] {
         let headers = [
             (":method", "GET"),
@@ -69,11 +126,13 @@ fn serve(chain: &Chain<Full>, host: &MemoryHost) {
                     assert!((300..600).contains(&reply.status), "{}", reply.status);
                 }
                 chain.on_end(host, judged.kept);
+                outcomes.push(judged.outcome);
             }
             Verdict::Waiting(waiting) => chain.on_abandoned(host, *waiting),
         }
     }
     chain.on_tick(host);
+    outcomes
 }
 
 /// The document as Envoy hands over a Struct; `None` where the two can't be the same: other numbers,

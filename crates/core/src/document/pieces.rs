@@ -13,10 +13,12 @@ pub trait Text {
     /// The bytes from `start` on: `most` of them, or as many as there are. `None` if the host does
     /// not hand them over.
     fn piece(&self, start: usize, most: usize) -> Option<Vec<u8>>;
-}
 
-/// How much of a text is held at a time.
-pub(super) const LENGTH: usize = 1 << 16;
+    /// How many bytes it is asked for, and held, at a time: 64 KiB. Others are for tests.
+    fn piece_size(&self) -> usize {
+        1 << 16
+    }
+}
 
 /// A text and the piece of it that is at hand.
 pub(super) struct Pieces<'a> {
@@ -51,14 +53,10 @@ impl<'a> Pieces<'a> {
     }
 
     pub(super) fn of(text: &'a dyn Text) -> Self {
-        Self::of_length(LENGTH, text)
-    }
-
-    pub(super) fn of_length(length: usize, text: &'a dyn Text) -> Self {
         Pieces {
             text: Some(text),
             size: text.size(),
-            length,
+            length: text.piece_size().max(1),
             piece: Cow::Borrowed(&[]),
             start: 0,
             failed: false,

@@ -1,3 +1,5 @@
+use std::cell::Cell;
+
 use proptest::prelude::*;
 use prost::Message as _;
 use prost_types::value::Kind;
@@ -10,18 +12,42 @@ use super::*;
 
 mod wire;
 
-/// A text that is handed over up to some place.
-struct Kept<'a>(&'a [u8], usize);
+/// A text that is handed over by pieces of this many bytes, some times.
+struct Kept<'a> {
+    text: &'a [u8],
+    length: usize,
+    /// Up to here.
+    end: usize,
+    /// So many times more.
+    times: Cell<usize>,
+}
+
+impl<'a> Kept<'a> {
+    fn new(text: &'a [u8], length: usize) -> Self {
+        Kept {
+            text,
+            length,
+            end: text.len(),
+            times: usize::MAX.into(),
+        }
+    }
+}
 
 impl Text for Kept<'_> {
     fn size(&self) -> usize {
-        self.0.len()
+        self.text.len()
     }
 
     fn piece(&self, start: usize, most: usize) -> Option<Vec<u8>> {
+        assert!(most <= self.length);
+        self.times.set(self.times.get().checked_sub(1)?);
         let end = start.checked_add(most)?;
-        let piece = self.0.get(start..end)?;
-        (end <= self.1).then(|| piece.to_vec())
+        let piece = self.text.get(start..end)?;
+        (end <= self.end).then(|| piece.to_vec())
+    }
+
+    fn piece_size(&self) -> usize {
+        self.length
     }
 }
 
@@ -51,8 +77,8 @@ fn in_pieces(text: &[u8], length: usize) -> Result<Json, ConfigErrors> {
 
 /// Reads all sections, the text by pieces of some length, and remembers the ends of what is long.
 fn remembering(text: &[u8], length: usize, long: usize) -> Result<Json, ConfigErrors> {
-    let kept = Kept(text, text.len());
-    sections(Document::of(Pieces::of_length(length, &kept), long))
+    let kept = Kept::new(text, length);
+    sections(Document::of(Pieces::of(&kept), long))
 }
 
 fn whole(text: &[u8]) -> Result<Json, ConfigErrors> {
@@ -201,8 +227,11 @@ fn what_the_host_does_not_hand_over_is_missed() {
     let document = json!({ "a": "x".repeat(100), "b": { "c": 1 } });
     for text in [document.to_string().into_bytes(), to_wire(&document)] {
         for end in 0..text.len() {
-            let kept = Kept(&text, end);
-            let errors = Document::of(Pieces::of_length(20, &kept), 16).unwrap_err();
+            let kept = Kept {
+                end,
+                ..Kept::new(&text, 20)
+            };
+            let errors = Document::read(&kept).unwrap_err();
             assert_eq!(errors.to_string(), UNREADABLE, "{end}");
         }
     }
@@ -210,26 +239,15 @@ fn what_the_host_does_not_hand_over_is_missed() {
 
 #[test]
 fn what_the_host_no_longer_hands_over_is_missed() {
-    struct Forgetful(Vec<u8>, std::cell::Cell<usize>);
-
-    impl Text for Forgetful {
-        fn size(&self) -> usize {
-            self.0.len()
-        }
-
-        fn piece(&self, start: usize, most: usize) -> Option<Vec<u8>> {
-            self.1.set(self.1.get().checked_sub(1)?);
-            let rest = self.0.get(start..)?;
-            Some(rest.get(..most)?.to_vec())
-        }
-    }
-
     let list: Vec<Json> = (0..30).map(|number| json!({ "n": number })).collect();
     let text = json!({ "a": list }).to_string().into_bytes();
     let mut read = false;
     for pieces in 0..1000 {
-        let kept = Forgetful(text.clone(), pieces.into());
-        let found = sections(Document::of(Pieces::of_length(20, &kept), 16));
+        let kept = Kept {
+            times: pieces.into(),
+            ..Kept::new(&text, 20)
+        };
+        let found = sections(Document::of(Pieces::of(&kept), 16));
         read = found.is_ok();
         match found {
             Ok(found) => {
@@ -244,32 +262,19 @@ fn what_the_host_no_longer_hands_over_is_missed() {
 
 #[test]
 fn the_end_of_what_is_long_is_searched_for_once() {
-    struct Counted(Vec<u8>, std::cell::Cell<usize>);
-
-    impl Text for Counted {
-        fn size(&self) -> usize {
-            self.0.len()
-        }
-
-        fn piece(&self, start: usize, most: usize) -> Option<Vec<u8>> {
-            self.1.set(self.1.get() + 1);
-            Some(self.0.get(start..)?.get(..most)?.to_vec())
-        }
-    }
-
     let document = (0..50).fold(json!({}), |inner, _| {
         let mut items = vec![json!("twenty letters and a bit"); 40];
         items.insert(20, inner);
         json!({ "a": items })
     });
-    let text = Counted(document.to_string().into_bytes(), 0.into());
+    let text = document.to_string();
     let length = 200;
-    let pieces = text.size() / length;
+    let pieces = text.len() / length;
     let fetched = |long| {
-        text.1.set(0);
-        let read = sections(Document::of(Pieces::of_length(length, &text), long));
+        let kept = Kept::new(text.as_bytes(), length);
+        let read = sections(Document::of(Pieces::of(&kept), long));
         assert_eq!(read.as_ref(), Ok(&document));
-        text.1.get()
+        usize::MAX - kept.times.get()
     };
     let (remembered, forgotten) = (fetched(1000), fetched(usize::MAX));
     assert!(remembered < 5 * pieces, "{remembered} of {pieces}");
@@ -299,7 +304,7 @@ fn any_object(member: impl Strategy<Value = Json>) -> impl Strategy<Value = Json
 }
 
 /// Some lengths of pieces, with the one of plugins.
-const LENGTHS: [usize; 5] = [1, 2, 3, 7, pieces::LENGTH];
+const LENGTHS: [usize; 5] = [1, 2, 3, 7, 1 << 16];
 
 /// Some lengths from which on ends are remembered, with the one of plugins.
 const LONGS: [usize; 4] = [1, 2, 16, json::LONG];
