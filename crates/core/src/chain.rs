@@ -179,7 +179,7 @@ impl<P: Policies> Chain<P> {
                     self.policies.undo(&mut streams, &mut x);
                     return Verdict::Judged(self.conclude(Err(problem), raw_path, x, streams));
                 }
-                Err((at, Halt::Await)) => (x.suspend(), at),
+                Err((at, Halt::Await | Halt::AwaitOthers)) => (x.suspend(), at),
             }
         };
         Verdict::Waiting(Box::new(Waiting {
@@ -203,7 +203,13 @@ impl<P: Policies> Chain<P> {
         }
         let mut passed = from.policies;
         for (steps, step) in Step::ALL.into_iter().enumerate().skip(from.steps) {
-            let halted = |(policies, halt)| (Place { steps, policies }, halt);
+            let halted = |(policies, halt)| {
+                let policies = match halt {
+                    Halt::AwaitOthers => 0,
+                    Halt::Await | Halt::Refuse(_) => policies,
+                };
+                (Place { steps, policies }, halt)
+            };
             if step == Step::Shield {
                 self.find_api(target, x).map_err(|halt| halted((0, halt)))?;
             }

@@ -86,6 +86,8 @@ pub enum Evidence {
     Valid,
     /// It is not good, or can't be checked: the answer if nothing else lets the request pass.
     Invalid(Box<Problem>),
+    /// It can't be checked yet, but soon: the answer to a request that is not let wait for that.
+    Awaited(Box<Problem>),
 }
 
 /// The credentials of a request.
@@ -122,10 +124,15 @@ impl Credentials {
         matches!(self.evidence(credential), Evidence::Valid)
     }
 
+    /// Whether one can't be checked yet.
+    pub fn is_awaited(&self, credential: Credential) -> bool {
+        matches!(self.evidence(credential), Evidence::Awaited(_))
+    }
+
     /// The answer for one that is not good.
     pub fn problem(&self, credential: Credential) -> Option<&Problem> {
         match self.evidence(credential) {
-            Evidence::Invalid(problem) => Some(problem),
+            Evidence::Invalid(problem) | Evidence::Awaited(problem) => Some(problem),
             Evidence::Absent | Evidence::Valid => None,
         }
     }

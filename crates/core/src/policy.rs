@@ -69,6 +69,9 @@ pub enum Halt {
     /// lets it wait, after every answer to a callout and every few milliseconds; so that policy takes
     /// the step again, and puts an end to the waiting.
     Await,
+    /// It waits for something that another policy of the same step has asked for. When it is taken up
+    /// again, all policies take the step again.
+    AwaitOthers,
 }
 
 impl From<Problem> for Halt {

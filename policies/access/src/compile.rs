@@ -87,8 +87,7 @@ impl Rule {
             ))
             .shared(),
             credentials,
-            needs_same_client: requirement.always_needs(Credential::Jwt)
-                && requirement.always_needs(Credential::ApiKey),
+            same_client: true,
             requirement,
             allow_preflight: false,
             mode: Mode::Enforce,
@@ -160,7 +159,7 @@ fn compile_rule(
     let mut rule = Rule::new(requirement, &cx.authenticators);
     rule.apis = apis?;
     rule.methods = methods;
-    rule.needs_same_client &= config.same_client;
+    rule.same_client = config.same_client;
     rule.allow_preflight = config.allow_preflight;
     rule.mode = config.mode;
     Ok(rule)

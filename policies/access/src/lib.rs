@@ -26,7 +26,7 @@ use tollgate_core::config::Rejected;
 use tollgate_core::credentials::{Credential, CredentialSet};
 use tollgate_core::host::Host;
 use tollgate_core::policy::{
-    Callbacks, Compile, Exchange, Mode, Policy, Step, StepResult, TargetUse,
+    Callbacks, Compile, Exchange, Halt, Mode, Policy, Step, StepResult, TargetUse,
 };
 use tollgate_core::problem::{CREDENTIALS_MISSING, Kind, Problem, REQUEST_AMBIGUOUS};
 use tollgate_core::text::Text;
@@ -59,7 +59,8 @@ struct Rule {
     challenges: Vec<(Credential, Text)>,
     /// What is answered if they are missing.
     missing: Text,
-    needs_same_client: bool,
+    /// Whether a token and an API key that are both needed must be one client's.
+    same_client: bool,
     allow_preflight: bool,
     mode: Mode,
 }
@@ -119,6 +120,7 @@ impl Policy for Access {
 }
 
 impl Rule {
+    /// A rule that lets preflights pass is about those that ask for its methods.
     fn is_about<H>(&self, x: &Exchange<'_, H>) -> bool {
         let of_api = match (&self.apis, x.api) {
             (None, _) => true,
@@ -127,8 +129,9 @@ impl Rule {
         };
         of_api
             && self.methods.as_ref().is_none_or(|methods| {
-                let mut methods = methods.iter();
-                methods.any(|method| method.takes(x.method()))
+                let asked = preflight(x).filter(|_| self.allow_preflight);
+                let takes = |wanted| methods.iter().any(|method| method.takes(wanted));
+                takes(x.method()) || asked.is_some_and(takes)
             })
     }
 }
@@ -156,7 +159,7 @@ impl Access {
         else {
             return;
         };
-        if rule.allow_preflight && is_preflight(x) {
+        if rule.allow_preflight && preflight(x).is_some() {
             return;
         }
         stream.rule = Some(place);
@@ -170,6 +173,8 @@ impl Access {
             credentials: &x.credentials,
             token: x.facts.token.as_deref(),
             left_out: CredentialSet::NONE,
+            ignored: CredentialSet::NONE,
+            same_client: rule.same_client,
             certificate: &certificate,
         };
         // What is only tried out decides nothing, neither for nor against a request.
@@ -178,6 +183,13 @@ impl Access {
             ..all
         };
         if let Err(lack) = rule.requirement.check(&enforced) {
+            // Nobody is kept waiting by what is only tried out.
+            if let Lack::Bad(credential, _) = lack
+                && rule.mode == Mode::Enforce
+                && x.credentials.is_awaited(credential)
+            {
+                return Err(Halt::AwaitOthers);
+            }
             let problem = self.refusal(rule, lack, x);
             return rule.mode.refuse(problem, x);
         }
@@ -186,25 +198,8 @@ impl Access {
         {
             let problem = self.refusal(rule, lack, x);
             x.note_would_deny(problem.kind());
-            return Ok(());
         }
-        self.check_client(rule, x)
-    }
-
-    /// Whether token and key are one client's.
-    fn check_client<H>(&self, rule: &Rule, x: &mut Exchange<'_, H>) -> StepResult {
-        if !rule.needs_same_client || x.credentials.same_client == Some(true) {
-            return Ok(());
-        }
-        let problem = Problem::new(
-            &CLIENT_MISMATCH,
-            "The token was issued to another client than the API key.",
-        );
-        let mode = match self.tried_out.is_empty() {
-            true => rule.mode,
-            false => Mode::Shadow,
-        };
-        mode.refuse(problem, x)
+        Ok(())
     }
 
     fn refusal<H>(&self, rule: &Rule, lack: Lack<'_>, x: &Exchange<'_, H>) -> Problem {
@@ -231,6 +226,10 @@ impl Access {
                 "This client certificate may not call this API.",
             ),
             Lack::Grant(token, grant) => self.insufficient(token, grant),
+            Lack::SameClient => Problem::new(
+                &CLIENT_MISMATCH,
+                "The token was issued to another client than the API key.",
+            ),
         }
     }
 
@@ -277,11 +276,12 @@ fn challenge(rule: &Rule, but: Option<Credential>, problem: Problem) -> Problem 
         })
 }
 
-/// A CORS preflight: its method says nothing about what will be done.
-fn is_preflight<H>(x: &Exchange<'_, H>) -> bool {
-    x.method() == b"OPTIONS"
-        && x.request.get("origin").is_some()
-        && x.request.get("access-control-request-method").is_some()
+/// The method that a CORS preflight asks for; its own says nothing about what will be done.
+fn preflight<'a, H>(x: &Exchange<'a, H>) -> Option<&'a [u8]> {
+    let has_origin = x.method() == b"OPTIONS" && x.request.get("origin").is_some();
+    has_origin
+        .then(|| x.request.get("access-control-request-method"))
+        .flatten()
 }
 
 #[cfg(test)]

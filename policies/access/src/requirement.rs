@@ -104,7 +104,19 @@ impl Requirement {
 
     /// Whether the request has what is needed; if not, what is to be answered.
     pub(crate) fn check<'a, H: Host>(&'a self, case: &Case<'a, H>) -> Result<(), Lack<'a>> {
-        self.judge(case).map(drop)
+        let judged = self.judge(case);
+        if !matches!(judged, Err(Lack::SameClient)) {
+            return judged.map(drop);
+        }
+        // One of the two, with something else, may be enough by itself.
+        let without = |credential| {
+            let ignored = CredentialSet::of(credential);
+            self.judge(&Case { ignored, ..*case })
+        };
+        without(Credential::Jwt)
+            .or_else(|_| without(Credential::ApiKey))
+            .or(judged)
+            .map(drop)
     }
 
     fn judge<'a, H: Host>(&'a self, case: &Case<'a, H>) -> Result<Met, Lack<'a>> {
@@ -115,20 +127,26 @@ impl Requirement {
                 case.has(Credential::Jwt)?;
                 // A good token was read.
                 let token = case.token.ok_or(Lack::Missing)?;
-                grants(token, rule).map(|()| Met::Yes)
+                grants(token, rule).map(|()| Met::By(CredentialSet::of(Credential::Jwt)))
             }
-            Requirement::ApiKey => case.has(Credential::ApiKey).map(|()| Met::Yes),
+            Requirement::ApiKey => {
+                case.has(Credential::ApiKey)?;
+                Ok(Met::By(CredentialSet::of(Credential::ApiKey)))
+            }
             Requirement::Mtls(rule) => match case.certificate() {
                 None => Err(Lack::NoCertificate),
-                Some(certificate) if rule.admits(certificate) => Ok(Met::Yes),
+                Some(certificate) if rule.admits(certificate) => Ok(Met::By(CredentialSet::NONE)),
                 Some(_) => Err(Lack::OtherCertificate),
             },
-            Requirement::Anonymous => case.has_nothing_bad().map(|()| Met::Yes),
+            Requirement::Anonymous => {
+                case.has_nothing_bad()?;
+                Ok(Met::By(CredentialSet::NONE))
+            }
             Requirement::AnyOf(parts) => {
                 let mut worst = None;
                 for part in parts {
                     match part.judge(case) {
-                        Ok(Met::Yes) => return Ok(Met::Yes),
+                        Ok(Met::By(credentials)) => return Ok(Met::By(credentials)),
                         Ok(Met::LeftOut) => {}
                         Err(lack) => worst = most_telling(worst, lack, Lack::rank_of_any),
                     }
@@ -139,12 +157,17 @@ impl Requirement {
                 let (mut worst, mut met) = (None, Met::LeftOut);
                 for part in parts {
                     match part.judge(case) {
-                        Ok(Met::Yes) => met = Met::Yes,
-                        Ok(Met::LeftOut) => {}
+                        Ok(part) => met = met.and(part),
                         Err(lack) => worst = most_telling(worst, lack, Lack::rank_of_all),
                     }
                 }
-                worst.map_or(Ok(met), Err)
+                match (worst, met) {
+                    (Some(lack), _) => Err(lack),
+                    (None, Met::By(credentials)) if case.are_of_two_clients(credentials) => {
+                        Err(Lack::SameClient)
+                    }
+                    (None, met) => Ok(met),
+                }
             }
         }
     }
@@ -153,9 +176,19 @@ impl Requirement {
 /// How a requirement is met.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Met {
-    Yes,
+    /// With these credentials, and what is not counted among them.
+    By(CredentialSet),
     /// It is as if it had not been written: all that it names is left out.
     LeftOut,
+}
+
+impl Met {
+    fn and(self, other: Met) -> Met {
+        match (self, other) {
+            (Met::By(own), Met::By(others)) => Met::By(own.union(others)),
+            (Met::LeftOut, met) | (met, Met::LeftOut) => met,
+        }
+    }
 }
 
 fn join<'a>(parts: impl Iterator<Item = &'a Requirement>, word: &str) -> String {
@@ -176,16 +209,31 @@ pub(crate) struct Case<'a, H> {
     pub(crate) token: Option<&'a Token>,
     /// Credentials that count as if no requirement named them.
     pub(crate) left_out: CredentialSet,
+    /// Credentials that count as if they had not been sent.
+    pub(crate) ignored: CredentialSet,
+    /// Whether a token and an API key that are both needed must be one client's.
+    pub(crate) same_client: bool,
     pub(crate) certificate: &'a OnceCell<Option<PeerCertificate>>,
 }
 
 impl<'a, H: Host> Case<'a, H> {
     fn has(&self, credential: Credential) -> Result<(), Lack<'a>> {
         match self.credentials.evidence(credential) {
+            _ if self.ignored.contains(credential) => Err(Lack::Missing),
             Evidence::Valid => Ok(()),
             Evidence::Absent => Err(Lack::Missing),
-            Evidence::Invalid(problem) => Err(Lack::Bad(credential, problem.kind().status)),
+            Evidence::Invalid(problem) | Evidence::Awaited(problem) => {
+                Err(Lack::Bad(credential, problem.kind().status))
+            }
         }
+    }
+
+    /// Whether a token and an API key are among these, and are not one client's.
+    fn are_of_two_clients(&self, credentials: CredentialSet) -> bool {
+        self.same_client
+            && credentials.contains(Credential::Jwt)
+            && credentials.contains(Credential::ApiKey)
+            && self.credentials.same_client != Some(true)
     }
 
     /// Whoever sends something bad is not taken for somebody who sends nothing: a client whose token
@@ -221,6 +269,8 @@ pub(crate) enum Lack<'a> {
     NoCertificate,
     /// A client certificate was shown that is none of those.
     OtherCertificate,
+    /// The token and the API key are good, and not one client's.
+    SameClient,
 }
 
 /// What a token does not grant.
@@ -237,7 +287,7 @@ impl Lack<'_> {
             Lack::Bad(_, 400) => 6,
             Lack::Bad(_, 503) => 1,
             Lack::Bad(..) => 5,
-            Lack::Grant(..) | Lack::OtherCertificate => 4,
+            Lack::Grant(..) | Lack::OtherCertificate | Lack::SameClient => 4,
             Lack::Missing => 3,
             Lack::NoCertificate => 2,
         }

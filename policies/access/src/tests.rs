@@ -1,5 +1,6 @@
 mod configuration;
 mod decisions;
+mod waiting;
 
 use std::sync::Arc;
 
@@ -10,8 +11,9 @@ use tollgate_core::credentials::Evidence;
 use tollgate_core::host::PeerCertificate;
 use tollgate_core::policy::Authenticator;
 use tollgate_core::problem::Kind;
+use tollgate_core::time::Timestamp;
 use tollgate_core::token::Token;
-use tollgate_testkit::{Gateway, Reply, Request};
+use tollgate_testkit::{Gateway, Reply, Request, Submitted};
 
 use super::*;
 
@@ -48,8 +50,13 @@ struct StandIn {
 }
 
 /// Stands for the policy that checks tokens: a token is the JSON of its claims, or the word for what
-/// is wrong with it.
+/// is wrong with it. The token `awaited` can't be checked before [`KEYS_COME`], and is good then.
 struct Tokens;
+
+/// When the keys come, in seconds.
+const KEYS_COME: u64 = 2_000_000_000;
+
+const AWAITED_CLAIMS: &str = r#"{"client_id":"acme","scope":"read"}"#;
 
 impl Policy for Tokens {
     const SECTION: &'static str = "jwt_authz";
@@ -88,7 +95,14 @@ impl Policy for Tokens {
             Some("expired") => invalid(&BAD_TOKEN),
             Some("malformed") => invalid(&MALFORMED_TOKEN),
             Some("unchecked") => invalid(&NO_ISSUER),
+            Some("awaited") if x.now < Timestamp::from_seconds(KEYS_COME) => {
+                Evidence::Awaited(Box::new(Problem::new(&NO_ISSUER, "By the test.")))
+            }
             Some(claims) => {
+                let claims = match claims {
+                    "awaited" => AWAITED_CLAIMS,
+                    claims => claims,
+                };
                 let claims: Map<String, Value> = serde_json::from_str(claims).unwrap();
                 x.facts.token = Some(Arc::new(Token {
                     provider: "idp".into(),

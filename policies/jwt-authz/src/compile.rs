@@ -20,12 +20,15 @@ use crate::config::{
 };
 use crate::provider::{JwkSets, Provider};
 
+/// RFC 6750.
+const BEARER: &str = "Bearer";
+
 const DEFAULT_CACHE_SIZE: Size = Size::from_bytes(4 << 20);
 const DEFAULT_CACHE_TTL: Duration = Duration::from_secs(600);
 
 /// Compiles the section; see [`JwtAuthz`].
 pub(crate) fn compile(config: JwtAuthzConfig, cx: &mut Compile<'_>) -> Result<JwtAuthz, Rejected> {
-    let challenge = format!("Bearer realm=\"{}\"", escape(&config.token.realm));
+    let challenge = challenge(&config.token);
     cx.authenticators.push(Authenticator {
         credential: Credential::Jwt,
         challenge: challenge.clone(),
@@ -329,7 +332,7 @@ fn compile_places(config: &TokenConfig, errors: &mut ConfigErrors) -> Result<Pla
     if headers.is_empty() && config.query.0.is_empty() && config.cookies.0.is_empty() {
         headers.push(HeaderPlace {
             name: FieldName::from_static("authorization"),
-            scheme: Some("Bearer".to_owned()),
+            scheme: Some(BEARER.to_owned()),
         });
     }
     verdict.map(|()| Places {
@@ -365,6 +368,17 @@ fn check_payload_header(
     tollgate_claims::check_header(&header)
         .map(|()| header)
         .map_err(|message| errors.add(path, message))
+}
+
+/// The challenge that asks for a token, in the scheme in which `authorization` carries it. A 401
+/// needs one (RFC 9110 section 15.5.2), so it is `Bearer` where tokens are somewhere else.
+fn challenge(config: &TokenConfig) -> String {
+    let mut headers = config.headers.0.iter();
+    let scheme = headers
+        .find(|header| header.name.as_str() == "authorization")
+        .and_then(|header| header.scheme.as_deref());
+    let realm = escape(&config.realm);
+    format!("{} realm=\"{realm}\"", scheme.unwrap_or(BEARER))
 }
 
 /// A quoted string (RFC 9110 section 5.6.4).

@@ -1,10 +1,13 @@
 //! The `jwt_authz` section, as it is written.
 
+use std::str::FromStr;
+
 use deserr::{Deserr, IntoValue, Value, ValueKind, ValuePointerRef};
 use tollgate_claims::{ClaimPath, ClaimToHeader};
 use tollgate_core::config::{ConfigErrors, OneOrMany, Positive, wrong_kind};
+use tollgate_core::deserr_from_str;
 use tollgate_core::endpoint::Endpoint;
-use tollgate_core::headers::FieldName;
+use tollgate_core::headers::{FieldName, InvalidFieldName};
 use tollgate_core::name::Name;
 use tollgate_core::policy::Mode;
 use tollgate_core::units::{Size, Span};
@@ -228,8 +231,22 @@ pub struct HeaderConfig {
 struct HeaderObject {
     name: FieldName,
     #[deserr(default)]
-    scheme: Option<FieldName>,
+    scheme: Option<Scheme>,
 }
+
+/// An authentication scheme, as it is written (RFC 9110 section 11.1).
+struct Scheme(String);
+
+impl FromStr for Scheme {
+    type Err = InvalidFieldName;
+
+    fn from_str(text: &str) -> Result<Self, InvalidFieldName> {
+        // It is a token, as a header's name is.
+        FieldName::from_str(text).map(|_| Scheme(text.to_owned()))
+    }
+}
+
+deserr_from_str!(Scheme);
 
 impl Deserr<ConfigErrors> for HeaderConfig {
     fn deserialize_from_value<V: IntoValue>(
@@ -240,9 +257,7 @@ impl Deserr<ConfigErrors> for HeaderConfig {
             Value::String(_) => (FieldName::deserialize_from_value(value, location)?, None),
             _ => {
                 let object = HeaderObject::deserialize_from_value(value, location)?;
-                // A scheme is a token, as a header's name is (RFC 9110 section 11.1).
-                let scheme = object.scheme.map(|scheme| scheme.as_str().to_owned());
-                (object.name, scheme)
+                (object.name, object.scheme.map(|Scheme(scheme)| scheme))
             }
         };
         let is_authorization = name.as_str() == "authorization";

@@ -31,7 +31,7 @@ use tollgate_core::credentials::{Credential, Evidence};
 use tollgate_core::headers::FieldName;
 use tollgate_core::host::{Callout, CalloutId, CalloutResponse, Host};
 use tollgate_core::places::{Places, Presented};
-use tollgate_core::policy::{Callbacks, Compile, Exchange, Halt, Mode, Policy, Step, StepResult};
+use tollgate_core::policy::{Callbacks, Compile, Exchange, Mode, Policy, Step, StepResult};
 use tollgate_core::problem::{Kind, Problem};
 use tollgate_core::telemetry::counter_name;
 use tollgate_jose::{ClaimError, InvalidToken, Jws};
@@ -124,7 +124,8 @@ impl Policy for JwtAuthz {
                 Ok(())
             }
             Step::Authenticate if x.credentials.wanted.contains(Credential::Jwt) => {
-                self.authenticate(stream, x)
+                self.authenticate(stream, x);
+                Ok(())
             }
             Step::Forward => {
                 self.forward(stream, x);
@@ -182,7 +183,7 @@ impl Policy for JwtAuthz {
 }
 
 impl JwtAuthz {
-    fn authenticate<H: Host>(&self, stream: &mut Stream, x: &mut Exchange<'_, H>) -> StepResult {
+    fn authenticate<H: Host>(&self, stream: &mut Stream, x: &mut Exchange<'_, H>) {
         let path = x.request.get(":path").unwrap_or_default();
         let evidence = match self.places.find(x.request, path) {
             Presented::Nothing => Evidence::Absent,
@@ -200,9 +201,7 @@ impl JwtAuthz {
                     stream.verified = Some(verified);
                     Evidence::Valid
                 }
-                // What is only tried out keeps nobody waiting.
-                Err(Unverified::Wait) if self.mode == Mode::Enforce => return Err(Halt::Await),
-                Err(Unverified::Wait) => Evidence::Invalid(Box::new(unavailable(1))),
+                Err(Unverified::Wait) => Evidence::Awaited(Box::new(unavailable(1))),
                 // No token has a comma, and Envoy joins the values of a repeated header with it.
                 Err(Unverified::Invalid(_)) if token.contains(&b',') => {
                     Evidence::Invalid(Box::new(self.repeated()))
@@ -216,7 +215,6 @@ impl JwtAuthz {
             },
         };
         x.credentials.note(Credential::Jwt, evidence);
-        Ok(())
     }
 
     fn verify<H: Host>(

@@ -29,6 +29,8 @@ fn with_key<'a>(sent: Sent<'a>, key: &'a str) -> Sent<'a> {
     }
 }
 
+const ADMIN: &str = r#"{"client_id":"acme","scope":"admin"}"#;
+
 #[test]
 fn one_credential() {
     check(
@@ -101,6 +103,47 @@ fn any_of_several() {
                 "issuer-unavailable",
             ),
         ],
+    );
+}
+
+#[test]
+fn a_token_that_was_found_opens_nothing_with_another_clients_key() {
+    let scoped = |scope: &str| json!({ "jwt": { "scopes": scope } });
+    check(
+        json!({ "require": { "any_of": [
+            { "all_of": [scoped("read"), "api_key"] },
+            scoped("admin"),
+        ] } }),
+        &[
+            (BOTH, 200, ""),
+            (with_key(TOKEN, "globex"), 403, "client-mismatch"),
+            (with_key(token(ADMIN), "globex"), 200, ""),
+        ],
+    );
+    // Nor where the token is one of several things that may stand beside the key.
+    let beside = json!({ "all_of": [{ "any_of": ["jwt", "mtls"] }, "api_key"] });
+    check(
+        json!({ "require": beside }),
+        &[
+            (BOTH, 200, ""),
+            (with_key(TOKEN, "globex"), 403, "client-mismatch"),
+        ],
+    );
+    check(
+        json!({ "require": beside, "same_client": false }),
+        &[(with_key(TOKEN, "globex"), 200, "")],
+    );
+    // The certificate is enough, and the token is not needed then.
+    let plugin = start(&config(json!([{ "require": beside }])));
+    plugin
+        .host
+        .peer_certificate
+        .replace(Some(PeerCertificate::default()));
+    assert_eq!(send(&plugin, "/", with_key(TOKEN, "globex")).status, 200);
+    // The key is not needed, so that of another client does no harm.
+    check(
+        json!({ "require": { "all_of": ["jwt", { "any_of": ["api_key", "jwt"] }] } }),
+        &[(with_key(TOKEN, "globex"), 200, "")],
     );
 }
 
@@ -361,6 +404,35 @@ fn preflights_pass_where_a_rule_lets_them() {
         .header("origin", "https://app.example")
         .header("access-control-request-method", "PUT");
     assert_eq!(plugin.send(get).status, 401);
+}
+
+#[test]
+fn a_rule_about_methods_lets_the_preflights_pass_that_ask_for_them() {
+    let plugin = start(&config(json!([
+        { "apis": ["accounts"], "methods": ["PUT", "GET"], "require": "jwt", "allow_preflight": true },
+        { "apis": ["accounts"], "methods": ["DELETE"], "require": "jwt" },
+        { "require": "jwt" },
+    ])));
+    let preflight = |method: &str| {
+        let request = Request::new("OPTIONS", "/accounts/1");
+        let request = request.header("origin", "https://app.example");
+        plugin.send(request.header("access-control-request-method", method))
+    };
+    for (method, status) in [
+        ("PUT", 200),
+        ("GET", 200),
+        ("HEAD", 200),
+        ("DELETE", 401),
+        ("OPTIONS", 401),
+        ("put", 401),
+        ("", 401),
+    ] {
+        assert_eq!(preflight(method).status, status, "{method}");
+    }
+    assert_eq!(
+        plugin.send(Request::new("OPTIONS", "/accounts/1")).status,
+        401
+    );
 }
 
 #[test]

@@ -85,6 +85,41 @@ fn authorization_is_looked_at_unless_another_place_is_named() {
 }
 
 #[test]
+fn the_scheme_that_is_read_is_asked_for() {
+    let scheme = |name: &str, scheme: &str| json!({ "name": name, "scheme": scheme });
+    for (places, expected) in [
+        (json!({}), "Bearer"),
+        (
+            json!({ "headers": scheme("Authorization", "DPoP") }),
+            "DPoP",
+        ),
+        (
+            json!({ "headers": ["x-token", scheme("authorization", "DPoP")] }),
+            "DPoP",
+        ),
+        (
+            json!({ "headers": scheme("x-token", "Token"), "query": "jwt" }),
+            "Bearer",
+        ),
+    ] {
+        let reply = at(places.clone()).send(Request::get("/"));
+        refused(&reply, 401, "credentials-missing");
+        assert_eq!(
+            challenges(&reply),
+            [format!("{expected} realm=\"api\"")],
+            "{places}"
+        );
+    }
+    let plugin = at(json!({ "headers": scheme("authorization", "DPoP") }));
+    let reply = plugin.send(Request::get("/").header("authorization", "DPoP x"));
+    refused(&reply, 401, "token-malformed");
+    let [challenge] = challenges(&reply)[..] else {
+        panic!("{reply:?}");
+    };
+    assert!(challenge.starts_with("DPoP realm=\"api\", error=\"invalid_token\""));
+}
+
+#[test]
 fn the_scheme_is_read_in_any_letter_case_and_told_from_others() {
     let plugin = at(json!({}));
     let token = token(json!({}));

@@ -406,6 +406,32 @@ fn token_and_key_must_be_one_clients() {
 }
 
 #[test]
+fn who_has_a_key_does_not_wait_for_what_a_token_is_checked_with() {
+    let document = |require: Value| {
+        with(
+            fetching(json!({})),
+            json!({ "usage_plan": acme(json!({})), "access": [{ "require": require }] }),
+        )
+    };
+    let request = || bearer("/", &token(json!({}))).header("x-api-key", "acme-key");
+    let plugin: Plans = start_on(
+        &process(),
+        &document(json!({ "any_of": ["jwt", "api_key"] })),
+    );
+    assert_eq!(
+        caller(plugin.send(request())),
+        known(Some("acme"), Some("gold"))
+    );
+
+    let both = json!({ "all_of": ["jwt", "api_key"] });
+    let plugin: Plans = start_on(&process(), &document(both));
+    let paused = plugin.submit(request()).paused();
+    plugin.tick();
+    publish(&plugin, &[K1]);
+    refused(&plugin.resume(paused).reply(), 403, "client-mismatch");
+}
+
+#[test]
 fn both_challenges_are_given_where_both_may_be_sent() {
     let plugin = plans(json!({ "plan": "free" }), json!({}));
     let reply = plugin.send(Request::get("/"));
