@@ -148,6 +148,7 @@ async fn one_of_several_is_enough() {
     let token = |scope: &str| signer.token(json!({ "client_id": "acme", "scope": scope }));
     let expired = signer.token(json!({ "exp": 1 }));
     let (write, admin) = (token("a payments:write"), token("payments:admin b"));
+    let found = signer.token(json!({ "client_id": "umbrella-app", "scope": "payments:write" }));
     for (what, request, status, kind) in [
         ("nothing at all", client.get("/status"), 200, ""),
         // What nobody asks for is not looked at.
@@ -197,6 +198,12 @@ async fn one_of_several_is_enough() {
             key(client.get("/payments").bearer(&write), "acme-key"),
             200,
             "",
+        ),
+        (
+            "somebody else's token and a key",
+            key(client.get("/payments").bearer(&found), "acme-key"),
+            403,
+            "client-mismatch",
         ),
         (
             "write alone",

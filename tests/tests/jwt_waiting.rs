@@ -54,6 +54,54 @@ async fn requests_wait_for_the_first_keys() {
 }
 
 #[tokio::test]
+async fn nobody_waits_for_a_token_that_is_not_needed() {
+    let upstream = EchoUpstream::start().await;
+    let idp = Idp::start().await;
+    idp.issuer.fail(Fault::Hold);
+    let mut document = idp.document(json!({ "timeout": "1m", "max_wait": "1m" }));
+    document["apis"] = json!([
+        { "name": "both", "match": { "path": "/both" } },
+        { "name": "tried-out", "match": { "path": "/tried-out" } },
+    ]);
+    document["usage_plan"] = json!({
+        "plans": { "gold": {} },
+        "consumers": [{
+            "id": "acme",
+            "plan": "gold",
+            "keys": [
+                // acme-key
+                { "sha256": "afacab3575137afa4e00d9cbcafcb14c9ae25f779d964eb0ea5b2c4eb5dfd163" },
+            ],
+        }],
+    });
+    document["access"] = json!([
+        { "apis": ["both"], "require": { "all_of": ["jwt", "api_key"] } },
+        { "apis": ["tried-out"], "require": "jwt", "mode": "shadow" },
+        { "require": { "any_of": ["jwt", "api_key"] } },
+    ]);
+    let envoy = idp.gateway(&upstream, document).start().await.unwrap();
+    let client = envoy.http1();
+    let token = idp.token_with(json!({ "client_id": "acme" }));
+    let with = |path: &str, key: &str| {
+        let request = client.fresh().get(path).bearer(&token);
+        request.header("x-api-key", key).send()
+    };
+    let waits = [
+        tokio::spawn(with("/", "guess")),
+        tokio::spawn(with("/both", "acme-key")),
+    ];
+    wait_for_active(&envoy, waits.len()).await;
+    idp.issuer.wait_for_count(JWKS_PATH, 1).await;
+    assert_eq!(with("/", "acme-key").await.status, 200);
+    assert_eq!(with("/tried-out", "guess").await.status, 200);
+    assert_refused(&with("/both", "guess").await, 401, "api-key-unknown");
+    idp.issuer.recover();
+    for reply in waits {
+        assert_eq!(reply.await.unwrap().status, 200);
+    }
+}
+
+#[tokio::test]
 async fn a_body_that_waits_gets_through_whole() {
     let upstream = EchoUpstream::start().await;
     let idp = Idp::start().await;

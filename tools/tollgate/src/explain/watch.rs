@@ -104,7 +104,10 @@ impl<P: Policy> Policy for Watch<P> {
         let mut did = before.changes(x);
         match &result {
             Ok(()) => {}
-            Err(Halt::Await) => did.push("lets the request wait for an issuer's keys".to_owned()),
+            Err(Halt::Await) => did.push("lets the request wait for a quota store".to_owned()),
+            Err(Halt::AwaitOthers) => {
+                did.push("lets the request wait for an issuer's keys".to_owned());
+            }
             Err(Halt::Refuse(problem)) => did.push(format!("refuses: {}", problem.kind().name)),
         }
         SEEN.with_borrow_mut(|seen| {
@@ -295,6 +298,7 @@ fn describe(credential: Credential, evidence: &Evidence) -> String {
     match evidence {
         Evidence::Absent => format!("{name}: none"),
         Evidence::Valid => format!("{name}: good"),
+        Evidence::Awaited(_) => format!("{name}: can't be checked yet"),
         Evidence::Invalid(problem) => {
             format!("{name}: {} ({})", problem.kind().name, problem.detail())
         }
