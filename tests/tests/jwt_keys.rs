@@ -188,7 +188,7 @@ async fn no_good_token_is_refused_while_the_issuer_fails() {
 async fn keys_expire_only_after_the_stale_limit() {
     let upstream = EchoUpstream::start().await;
     let idp = Idp::start().await;
-    let jwks = json!({ "refresh": "1s", "stale_for": "2s", "max_wait": "100ms" });
+    let jwks = json!({ "refresh": "1s", "stale_for": "2s", "timeout": "1s", "max_wait": "100ms" });
     let envoy = idp
         .gateway(&upstream, idp.document(jwks))
         .start()

@@ -9,7 +9,7 @@
 //!
 //! - **Good keys stay.** Only a complete answer with status 200 from which the format could read keys
 //!   replaces them. Whatever else comes back, or nothing, leaves them in use until they are older
-//!   than [`Settings::stale_limit`].
+//!   than [`Settings::stale_limit`], and while the issuer answers in time, always.
 //! - **One fetch for all workers.** Who fetches holds a lease in the state that the workers share,
 //!   taken by compare-and-swap. If the holder dies, the lease ends by itself and another takes over.
 //! - **Strangers can't make it fetch.** A `kid` that is not among the keys makes one fetch at once,

@@ -120,7 +120,7 @@ impl<F: KeyFormat> Remote<F> {
         let elapsed = self.pace.advance(now);
         self.sync(host, now);
         let need = Need {
-            keys: self.torn || self.usable().is_none(),
+            keys: self.torn || self.usable().is_none() || self.is_outdated(),
             search: std::mem::take(&mut self.search),
         };
         if self.in_flight.as_ref().is_some_and(|f| elapsed < f.until) {
@@ -399,14 +399,34 @@ impl<F: KeyFormat> Remote<F> {
 
 // How the keys are.
 impl<F: KeyFormat> Remote<F> {
-    /// The keys, unless they are older than the limit.
+    /// The keys, unless they are too old.
     pub(crate) fn usable(&self) -> Option<&F::Keys> {
         let known = self.known.as_ref()?;
         let expired = match self.settings.stale_limit {
             None => false,
-            Some(limit) => self.age()? >= limit,
+            Some(limit) => self.age()? >= limit.max(self.least_limit(known)),
         };
         (!expired).then_some(&known.keys)
+    }
+
+    /// The age up to which keys are used in any case: while they are fresh, and until the attempt
+    /// that refreshes them is over, which begins a tick after the end of their lifetime at the latest.
+    /// So an issuer that answers in time keeps nobody waiting, whatever the stale limit.
+    fn least_limit(&self, known: &Known<F::Keys>) -> Duration {
+        self.lifetime(known).saturating_add(self.lease_span())
+    }
+
+    /// For how long keys are fresh. What another configuration has fetched may have been given longer
+    /// than this one allows.
+    fn lifetime(&self, known: &Known<F::Keys>) -> Duration {
+        known.terms.lifetime.min(self.settings.max_lifetime)
+    }
+
+    /// Whether the keys are to be refreshed though by what the workers share there is time: another
+    /// configuration, which allows a longer lifetime, has fetched them.
+    fn is_outdated(&self) -> bool {
+        self.age()
+            .is_some_and(|age| age >= self.settings.max_lifetime)
     }
 
     pub(crate) fn age(&self) -> Option<Duration> {
@@ -418,7 +438,7 @@ impl<F: KeyFormat> Remote<F> {
     pub(crate) fn availability(&self) -> Availability {
         match (&self.known, self.age()) {
             (Some(known), Some(age)) if self.usable().is_some() => {
-                if age < known.terms.lifetime {
+                if age < self.lifetime(known) {
                     Availability::Fresh
                 } else {
                     Availability::Stale

@@ -62,7 +62,8 @@ pub struct Settings {
     /// 80 % of it. Default 10 min.
     pub max_lifetime: Duration,
     /// For how long keys are used while they can't be refreshed, counted from when they were
-    /// fetched; `None`: as long as the process lives. Default 24 h.
+    /// fetched; `None`: as long as the process lives. Default 24 h. While they are fresh, and until
+    /// the attempt to refresh them is over, they are used whatever this says.
     pub stale_limit: Option<Duration>,
     /// The longest pause after a failed fetch; the first is 1 s, and they double. Default 60 s.
     pub max_backoff: Duration,

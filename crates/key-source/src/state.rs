@@ -89,7 +89,7 @@ impl Window {
 /// What a worker needs beyond what is due for all.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Need {
-    /// It does not have the keys that are current.
+    /// It does not have the keys that are current, or by its own settings they are due.
     pub(crate) keys: bool,
     /// A request has brought an unknown `kid`.
     pub(crate) search: bool,

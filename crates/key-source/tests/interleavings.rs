@@ -64,6 +64,8 @@ struct Watched {
     /// The set that each worker had when it was last looked at.
     had: [Option<usize>; WORKERS],
     open: [Waiting; WORKERS],
+    /// The age from which keys may be given up: the stale limit, but not before they are no longer
+    /// fresh and an attempt to refresh them has had its time.
     limit: Duration,
     /// By how much the clock was set forward in all.
     ahead: Duration,
@@ -81,6 +83,7 @@ impl Watched {
             stale_limit: Some(secs(stale_limit)),
             ..Settings::default()
         };
+        let least = settings.max_lifetime + settings.timeout + secs(2);
         let source = if discovery { discovering() } else { source() };
         Watched {
             world: World::with(WORKERS, source, settings),
@@ -88,7 +91,7 @@ impl Watched {
             given: Vec::new(),
             had: [None; WORKERS],
             open: [Waiting::default(); WORKERS],
-            limit: secs(stale_limit),
+            limit: secs(stale_limit).max(least),
             ahead: Duration::ZERO,
             ahead_at_first: [Duration::ZERO; WORKERS],
             restarts: 0,
@@ -220,7 +223,7 @@ proptest! {
     #[test]
     fn keys_that_are_known_are_served(
         discovery: bool,
-        stale_limit in prop_oneof![Just(120_u64), Just(3_600)],
+        stale_limit in prop_oneof![Just(0_u64), Just(120), Just(3_600)],
         steps in steps(true),
     ) {
         let mut watched = Watched::new(discovery, stale_limit);

@@ -224,6 +224,65 @@ fn a_dead_issuer_leaves_good_keys_in_use_until_the_stale_limit() {
     );
 }
 
+/// Whatever the stale limit, nobody waits for an issuer that answers within the time-out.
+#[test]
+fn keys_that_are_refreshed_in_time_are_always_used() {
+    for (stale_limit, lifetime) in [(0, 1), (0, 5), (0, 30), (0, 600), (300, 600), (600, 600)] {
+        for takes in [0, 4] {
+            let settings = Settings {
+                stale_limit: Some(secs(stale_limit)),
+                min_lifetime: secs(lifetime.min(30)),
+                max_lifetime: secs(lifetime),
+                ..Settings::default()
+            };
+            let mut world = World::with(2, source(), settings).started("a");
+            let mut asked = None;
+            for second in 0..2_000 {
+                world.process.clock.advance(secs(1));
+                // Each worker looks up what the other has done a little later.
+                for worker in [0, 1] {
+                    assert_eq!(
+                        world.ask(worker, "a"),
+                        Got::Keys,
+                        "{lifetime} {stale_limit} {takes} {second}"
+                    );
+                    world.tick(worker);
+                }
+                if world.workers.iter().any(|worker| !worker.open.is_empty()) {
+                    let begun = *asked.get_or_insert(second);
+                    if second - begun >= takes {
+                        world.answer_all(&keys("a"));
+                        asked = None;
+                    }
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn without_the_issuer_fresh_keys_are_used_until_a_refresh_was_tried() {
+    for (stale_limit, lifetime, last) in [(0, 600, 607), (300, 600, 607), (700, 600, 700)] {
+        let settings = Settings {
+            stale_limit: Some(secs(stale_limit)),
+            max_lifetime: secs(lifetime),
+            ..Settings::default()
+        };
+        let mut world = World::with(2, source(), settings).started("a");
+        world.run(last - 1, &Answer::Reset);
+        let new = world.add_worker();
+        world.tick(new);
+        for worker in 0..3 {
+            assert_eq!(world.ask(worker, "a"), Got::Keys, "{stale_limit}");
+        }
+        world.run(1, &Answer::Reset);
+        for worker in 0..3 {
+            assert_eq!(world.availability(worker), Availability::Expired);
+            assert_ne!(world.ask(worker, "a"), Got::Keys, "{stale_limit}");
+        }
+    }
+}
+
 #[test]
 fn without_a_stale_limit_keys_are_used_for_ever() {
     let settings = Settings {

@@ -168,6 +168,26 @@ fn what_another_configuration_has_fetched_is_not_taken() {
 }
 
 #[test]
+fn the_shortest_lifetime_of_all_configurations_counts() {
+    let mut world = World::with(1, source(), Settings::default());
+    world.settings.max_lifetime = secs(36_000);
+    let patient = world.add_worker();
+    world.tick(patient);
+    world.answer(patient, &keys("a"));
+    world.settings.max_lifetime = secs(100);
+    world.settings.stale_limit = Some(Duration::ZERO);
+    let hasty = world.add_worker();
+    world.fetches = 0;
+    for second in 0..10_000 {
+        world.run(1, &keys("a"));
+        assert_eq!(world.ask(hasty, "a"), Got::Keys, "{second}");
+        assert_eq!(world.ask(patient, "a"), Got::Keys, "{second}");
+    }
+    // Every 100 seconds, or after 72 to 88 if it was the hasty one that fetched last.
+    assert!((100..=140).contains(&world.fetches), "{}", world.fetches);
+}
+
+#[test]
 fn entries_that_can_not_be_read_are_as_good_as_absent() {
     for entry in ["state", "keys"] {
         for junk in [&b""[..], b"x", b"TKS1", b"TKB1", &[0xff; 300]] {
