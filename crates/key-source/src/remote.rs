@@ -325,7 +325,7 @@ impl<F: KeyFormat> Remote<F> {
             .lifetime(settings.min_lifetime, settings.max_lifetime);
         let terms = Terms {
             lifetime,
-            refresh: refresh_after(lifetime, settings, Chance::draw(host)),
+            refresh: refresh_after(lifetime, Chance::draw(host)),
             digest: Digest::of(&self.fingerprint, response.body),
         };
         let failures = self.state.failures;

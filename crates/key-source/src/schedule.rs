@@ -27,13 +27,13 @@ impl Chance {
 }
 
 /// How long after they were fetched keys are refreshed: 80 % of their lifetime, give or take a tenth
-/// of that, but not sooner than the shortest lifetime.
-pub(crate) fn refresh_after(lifetime: Duration, settings: &Settings, chance: Chance) -> Duration {
+/// of that, but not sooner than a failure is followed by the next attempt.
+pub(crate) fn refresh_after(lifetime: Duration, chance: Chance) -> Duration {
     let middle = tenths(lifetime, 8);
     let spread = tenths(middle, 2);
     tenths(middle, 9)
         .saturating_add(chance.of(spread))
-        .max(settings.min_lifetime)
+        .max(SHORTEST_PAUSE)
 }
 
 /// How long to pause after so many failures in a row: one second doubled with each, and of that, from
@@ -68,12 +68,22 @@ mod tests {
 
     #[test]
     fn a_refresh_comes_before_the_keys_are_stale() {
-        let settings = Settings::default();
-        let after = |seconds, chance| refresh_after(secs(seconds), &settings, Chance(chance));
+        let after = |seconds, chance| refresh_after(secs(seconds), Chance(chance));
         assert_eq!(after(600, 0), secs(432));
         assert_eq!(after(600, 1 << 31), secs(480));
         assert!(after(600, u32::MAX) > Duration::from_millis(527_999));
-        assert_eq!(after(30, u32::MAX), secs(30));
+        assert_eq!(after(10, 0), Duration::from_millis(7_200));
+        assert_eq!(after(10, 1 << 31), secs(8));
+        assert_eq!(after(1, 0), secs(1));
+    }
+
+    /// Nor do they ask together whose issuer wants to be asked again at once.
+    #[test]
+    fn the_shortest_lifetime_has_half_a_minute_and_a_part_left_to_chance() {
+        let shortest = Settings::default().min_lifetime;
+        let after = |chance| refresh_after(shortest, Chance(chance));
+        assert!(after(0) >= secs(30) && after(0) < secs(31));
+        assert!(after(u32::MAX) > after(0) + secs(6) && after(u32::MAX) < shortest);
     }
 
     #[test]
@@ -90,9 +100,9 @@ mod tests {
             let settings = Settings::default();
             let pause = pause_after(failures, &settings, Chance(chance));
             prop_assert!(pause >= SHORTEST_PAUSE && pause <= settings.max_backoff);
-            let lifetime = Duration::from_nanos(lifetime).max(settings.min_lifetime);
-            let refresh = refresh_after(lifetime, &settings, Chance(chance));
-            prop_assert!(refresh >= settings.min_lifetime && refresh <= lifetime);
+            let lifetime = Duration::from_nanos(lifetime).max(SHORTEST_PAUSE);
+            let refresh = refresh_after(lifetime, Chance(chance));
+            prop_assert!(refresh >= SHORTEST_PAUSE && refresh <= lifetime);
         }
     }
 }

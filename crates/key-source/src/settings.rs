@@ -55,8 +55,8 @@ pub struct Settings {
     pub timeout: Duration,
     /// The longest body that is taken, in bytes. Default 64 KiB.
     pub max_body: usize,
-    /// The shortest lifetime of keys, whatever the answer says: they are not refreshed sooner.
-    /// Default 30 s.
+    /// The shortest lifetime of keys, whatever the answer says. Default 42 s: a refresh, which is
+    /// due at about 80 % of it, is then half a minute away at least.
     pub min_lifetime: Duration,
     /// The longest lifetime of keys, and that of an answer which says none: a refresh is due at about
     /// 80 % of it. Default 10 min.
@@ -80,7 +80,7 @@ impl Default for Settings {
         Settings {
             timeout: Duration::from_secs(5),
             max_body: 64 << 10,
-            min_lifetime: Duration::from_secs(30),
+            min_lifetime: Duration::from_secs(42),
             max_lifetime: Duration::from_secs(600),
             stale_limit: Some(Duration::from_secs(86_400)),
             max_backoff: Duration::from_secs(60),
