@@ -369,7 +369,7 @@ pub enum UnusableKey {
     WeakPoint,
     /// The set has this very key twice.
     Repeated,
-    /// The set has too many keys of this type under this `kid`.
+    /// The set has too many keys of this type under this `kid`, or without one.
     Crowded,
     /// It is not a PEM block.
     Pem,
@@ -431,7 +431,7 @@ impl fmt::Display for UnusableKey {
             UnusableKey::Repeated => f.write_str("the set has it twice"),
             UnusableKey::Crowded => write!(
                 f,
-                "more than {} keys of its type have the same kid",
+                "more than {} keys of its type have the same kid, or none",
                 crate::set::MAX_KEYS_PER_KID
             ),
             UnusableKey::Pem => f.write_str(

@@ -12,7 +12,7 @@ use crate::refusal::InvalidToken;
 use crate::token::Jws;
 use crate::verify::{SignatureHost, SignatureInvalid, verify};
 
-/// How many keys of one type may share a `kid`, as each of them is tried.
+/// How many keys of one type may share a `kid`, or have none, as each of them is tried.
 pub const MAX_KEYS_PER_KID: usize = 4;
 
 /// How large a set may be.
@@ -143,8 +143,9 @@ impl KeySet {
     }
 
     /// The keys that a token of this algorithm and `kid` may be verified with: type, curve, `alg`
-    /// and `use` agree, and the name too. A token without `kid` is not tried with several keys,
-    /// and never with the first of them.
+    /// and `use` agree, and the name too. If no key has the name, these are the keys without one
+    /// (RFC 7517 section 4.5), each of which may be the one that is meant. A token without `kid` is
+    /// not tried with several keys, and never with the first of them.
     ///
     /// # Errors
     /// If there is none, [`NoKey`].
@@ -153,14 +154,14 @@ impl KeySet {
         algorithm: Algorithm,
         kid: Option<&str>,
     ) -> Result<impl Iterator<Item = &Key>, NoKey> {
-        let named = move |key: &&Key| kid.is_none_or(|kid| key.kid() == Some(kid));
+        let name = kid.filter(|kid| self.has_kid(kid));
         let fitting = self
             .keys
             .iter()
-            .filter(named)
+            .filter(move |key| kid.is_none() || key.kid() == name)
             .filter(move |key| key.fits(algorithm));
         match (kid, fitting.clone().count()) {
-            (Some(kid), 0) if !self.has_kid(kid) => Err(NoKey::UnknownKid),
+            (Some(_), 0) if name.is_none() => Err(NoKey::UnknownKid),
             (_, 0) => Err(NoKey::NoFittingKey),
             (None, 2..) => Err(NoKey::Ambiguous),
             _ => Ok(fitting),
@@ -170,7 +171,9 @@ impl KeySet {
     /// Finds the key that signed the token, and with it proves the token.
     ///
     /// # Errors
-    /// If its algorithm is none of those `allowed`, no key may verify it, or none does.
+    /// If its algorithm is none of those `allowed`, no key may verify it, or none does. Where the
+    /// name is unknown and keys without one do not verify the token, that is [`NoKey::UnknownKid`]
+    /// too: what a newer set has under the name may.
     pub fn verify(
         &self,
         jws: &Jws<'_>,
@@ -178,9 +181,13 @@ impl KeySet {
         host: &impl SignatureHost,
     ) -> Result<&Key, InvalidToken> {
         let algorithm = jws.header().algorithm(allowed)?;
-        self.candidates(algorithm, jws.header().kid())?
+        let kid = jws.header().kid();
+        self.candidates(algorithm, kid)?
             .find(|key| verify(jws, key, host).is_ok())
-            .ok_or(InvalidToken::Signature(SignatureInvalid))
+            .ok_or_else(|| match kid {
+                Some(kid) if !self.has_kid(kid) => NoKey::UnknownKid.into(),
+                _ => SignatureInvalid.into(),
+            })
     }
 }
 
@@ -191,7 +198,7 @@ fn room_for(keys: &[Key], key: Key) -> Result<Key, UnusableKey> {
     }
     let namesakes = keys
         .iter()
-        .filter(|other| key.kid().is_some() && other.kid() == key.kid())
+        .filter(|other| other.kid() == key.kid())
         .filter(|other| other.key_type() == key.key_type());
     match namesakes.count() < MAX_KEYS_PER_KID {
         true => Ok(key),

@@ -9,7 +9,7 @@
 
 mod common;
 
-use common::{ED25519, P256, P384, RSA, base64url, jwk, key, set, with};
+use common::{ED25519, OTHER_P256, P256, P384, RSA, base64url, jwk, key, set, with};
 use serde_json::{Value, json};
 use tollgate_jose::{
     Algorithm, InvalidKeySet, InvalidObject, Key, KeySet, KeyType, Limits, MAX_KEYS_PER_KID,
@@ -443,34 +443,31 @@ fn sets_are_capped() {
 }
 
 #[test]
-fn few_keys_share_a_kid() {
-    let mut jwks: Vec<Value> = (0..6_u8)
-        .map(|index| {
-            let mut n = [0xff; 256];
-            n[8] = index;
-            json!({"kty": "RSA", "kid": "k", "e": "AQAB", "n": base64url(n)})
-        })
-        .collect();
-    jwks.push(with(jwk(P256), json!({"kid": "k"})));
-    let keys = set(&jwks);
-    assert_eq!(keys.keys().len(), MAX_KEYS_PER_KID + 1);
-    assert!(
-        keys.skipped()
-            .iter()
-            .all(|key| key.reason == UnusableKey::Crowded)
-    );
-    assert_eq!(
-        keys.candidates(Algorithm::Rs256, Some("k"))
-            .unwrap()
-            .count(),
-        MAX_KEYS_PER_KID
-    );
-    assert_eq!(
-        keys.candidates(Algorithm::Es256, Some("k"))
-            .unwrap()
-            .count(),
-        1
-    );
+fn few_keys_share_a_kid_or_have_none() {
+    for kid in [Some("k"), None] {
+        let named = |jwk: Value| match kid {
+            Some(kid) => with(jwk, json!({"kid": kid})),
+            None => jwk,
+        };
+        let mut jwks: Vec<Value> = (0..6_u8)
+            .map(|index| {
+                let mut n = [0xff; 256];
+                n[8] = index;
+                named(json!({"kty": "RSA", "e": "AQAB", "n": base64url(n)}))
+            })
+            .collect();
+        jwks.push(named(jwk(P256)));
+        let keys = set(&jwks);
+        assert_eq!(keys.keys().len(), MAX_KEYS_PER_KID + 1);
+        assert!(
+            keys.skipped()
+                .iter()
+                .all(|key| key.reason == UnusableKey::Crowded)
+        );
+        let candidates = |algorithm| Ok::<_, NoKey>(keys.candidates(algorithm, Some("k"))?.count());
+        assert_eq!(candidates(Algorithm::Rs256), Ok(MAX_KEYS_PER_KID));
+        assert_eq!(candidates(Algorithm::Es256), Ok(1));
+    }
 }
 
 #[test]
@@ -506,14 +503,32 @@ fn candidates_agree_in_name_and_purpose() {
     }
 }
 
+/// RFC 7517 section 4.5: a key need not have a name, and then it may be any.
 #[test]
-fn a_key_without_a_name_has_none() {
-    let keys = KeySet::from_keys([key(jwk(P256))]).unwrap();
-    assert!(keys.candidates(Algorithm::Es256, None).is_ok());
-    assert_eq!(
-        keys.candidates(Algorithm::Es256, Some("k")).err(),
-        Some(NoKey::UnknownKid)
-    );
+fn a_key_without_a_name_is_tried_for_names_that_no_key_has() {
+    let keys = set(&[
+        jwk(P256),
+        with(jwk(OTHER_P256), json!({"kid": "a"})),
+        with(jwk(P384), json!({"kid": "skipped", "use": "enc"})),
+    ]);
+    let found = |algorithm, kid| {
+        let candidates = keys.candidates(algorithm, kid)?;
+        Ok(candidates.map(Key::kid).collect::<Vec<_>>())
+    };
+    for (algorithm, kid, expected) in [
+        (Algorithm::Es256, Some("k"), Ok(vec![None])),
+        (Algorithm::Es256, Some(""), Ok(vec![None])),
+        (Algorithm::Es256, Some("a"), Ok(vec![Some("a")])),
+        (Algorithm::Es256, Some("skipped"), Err(NoKey::NoFittingKey)),
+        (Algorithm::Es384, Some("k"), Err(NoKey::UnknownKid)),
+        (Algorithm::Es256, None, Err(NoKey::Ambiguous)),
+    ] {
+        assert_eq!(found(algorithm, kid), expected, "{algorithm} {kid:?}");
+    }
+    let alone = KeySet::from_keys([key(jwk(P256))]).unwrap();
+    assert!(alone.candidates(Algorithm::Es256, None).is_ok());
+    assert!(alone.candidates(Algorithm::Es256, Some("k")).is_ok());
+    assert!(!alone.has_kid("k"));
     assert_eq!(
         KeySet::from_keys([]).unwrap_err(),
         InvalidKeySet::NoUsableKey(Vec::new())

@@ -327,3 +327,41 @@ fn a_set_verifies_with_the_key_that_is_meant() {
         Err(InvalidToken::Algorithm(AlgorithmNotAllowed))
     );
 }
+
+#[test]
+fn what_keys_without_a_name_do_not_verify_may_be_by_a_newer_key() {
+    let keys = set(&[
+        jwk(P256),
+        jwk(RSA),
+        jwk(OTHER_RSA),
+        with(jwk(OTHER_P256), json!({"kid": "a"})),
+        with(jwk(P384), json!({"kid": "b"})),
+    ]);
+    let verified = |kid: &str, algorithm: Alg, private: &[u8]| {
+        let header = json!({"alg": format!("{algorithm:?}"), "kid": kid});
+        let token = sign(&header.to_string(), PAYLOAD, algorithm, private);
+        let jws = Jws::parse(token.as_bytes(), 10_000).unwrap();
+        let result = keys.verify(&jws, &Algorithm::ALL, &Host::RustCrypto);
+        result.map(|key| key.spki_der().to_vec())
+    };
+    for (kid, algorithm, private) in [
+        ("k", Alg::ES256, P256),
+        ("k", Alg::RS256, RSA),
+        ("k", Alg::RS256, OTHER_RSA),
+        ("a", Alg::ES256, OTHER_P256),
+    ] {
+        let found = verified(kid, algorithm, private);
+        assert_eq!(found.unwrap(), key(jwk(private)).spki_der(), "{kid}");
+    }
+    for (kid, algorithm, private, error) in [
+        // A key that has another name is not tried.
+        ("k", Alg::ES256, OTHER_P256, NoKey::UnknownKid.into()),
+        ("k", Alg::ES384, P384, NoKey::UnknownKid.into()),
+        // Nor are those without one for a name that is known.
+        ("a", Alg::ES256, P256, SignatureInvalid.into()),
+        ("b", Alg::ES256, P256, NoKey::NoFittingKey.into()),
+    ] {
+        let found: Result<_, InvalidToken> = verified(kid, algorithm, private);
+        assert_eq!(found, Err(error), "{kid} {algorithm:?}");
+    }
+}

@@ -399,6 +399,10 @@ impl<F: KeyFormat> Remote<F> {
 
 // How the keys are.
 impl<F: KeyFormat> Remote<F> {
+    pub(crate) fn advance(&mut self, now: Timestamp) {
+        self.pace.advance(now);
+    }
+
     /// The keys, unless they are too old.
     pub(crate) fn usable(&self) -> Option<&F::Keys> {
         let known = self.known.as_ref()?;

@@ -166,6 +166,15 @@ impl<F: KeyFormat> KeySource<F> {
         }
     }
 
+    /// The keys, if there are any that may be used, for a request that looks for itself whether one
+    /// of them will do. If none does, [`resolve`](KeySource::resolve) has the last word.
+    pub fn keys_at(&mut self, now: Timestamp) -> Option<&F::Keys> {
+        if let Some(remote) = self.as_remote() {
+            remote.advance(now);
+        }
+        self.keys()
+    }
+
     /// The keys, if there are any that may be used, as of the last call with a time.
     pub fn keys(&self) -> Option<&F::Keys> {
         match &self.0 {

@@ -79,14 +79,26 @@ impl Provider {
             return Err(Unverified::Unavailable { retry_after: 1 });
         };
         let kid = jws.header().kid();
-        match source.resolve(host, now, kid, waiting) {
-            Resolve::Keys(keys) => keys.verify(&jws, &self.algorithms, &HostCryptography(host))?,
-            Resolve::Wait => return Err(Unverified::Wait),
-            Resolve::UnknownKid => return Err(NoKey::UnknownKid.into()),
-            Resolve::Unavailable { retry_after } => {
-                return Err(Unverified::Unavailable { retry_after });
-            }
+        let prove = |keys: &KeySet| {
+            let key = keys.verify(&jws, &self.algorithms, &HostCryptography(host));
+            key.map(|_| ())
         };
+        // What a key without a name proves needs no fetch, though no key has the token's name. What
+        // it does not prove may yet be by a key of that name which is not known.
+        let is_proven = kid.is_some_and(|kid| {
+            let keys = source.keys_at(now);
+            keys.is_some_and(|keys| !keys.has_kid(kid) && prove(keys).is_ok())
+        });
+        if !is_proven {
+            match source.resolve(host, now, kid, waiting) {
+                Resolve::Keys(keys) => prove(keys)?,
+                Resolve::Wait => return Err(Unverified::Wait),
+                Resolve::UnknownKid => return Err(NoKey::UnknownKid.into()),
+                Resolve::Unavailable { retry_after } => {
+                    return Err(Unverified::Unavailable { retry_after });
+                }
+            }
+        }
         Ok(Accepted {
             generation: source.generation(),
             verified: self.learn(place, jws.into_claims(), &validated, host),

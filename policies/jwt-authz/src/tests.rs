@@ -15,6 +15,7 @@ mod remembering;
 mod secrecy;
 mod shadow;
 mod unknown_keys;
+mod unnamed_keys;
 
 use std::cell::Cell;
 use std::rc::Rc;
@@ -196,7 +197,12 @@ fn no_callout<P: Policies>(plugin: &Gateway<P>) {
 
 /// The issuer answers with these keys.
 fn publish<P: Policies>(plugin: &Gateway<P>, keys: &[Key]) {
-    let body = jwks(keys).to_string();
+    publish_set(plugin, &jwks(keys));
+}
+
+/// The issuer answers with this set.
+fn publish_set<P: Policies>(plugin: &Gateway<P>, set: &Value) {
+    let body = set.to_string();
     plugin.answer(callout(plugin).id, Some(200), &[], body.as_bytes());
 }
 
