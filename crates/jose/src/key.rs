@@ -61,29 +61,25 @@ impl Key {
     /// If it is not a public key of an accepted type that may verify signatures.
     pub fn from_jwk(jwk: &Map<String, Value>) -> Result<Self, UnusableKey> {
         let kty = text(jwk, "kty")?.ok_or(UnusableKey::Missing("kty"))?;
-        let (kid, algorithm) = purpose(jwk)?;
-        let (material, spki) = match kty {
-            "RSA" => {
-                refuse_private(jwk)?;
-                rsa_key(&bytes(jwk, "n")?, &bytes(jwk, "e")?)?
-            }
-            "EC" => {
-                refuse_private(jwk)?;
-                match text(jwk, "crv")?.ok_or(UnusableKey::Missing("crv"))? {
-                    "P-256" => p256_key(&point::<32>(jwk)?)?,
-                    "P-384" => p384_key(&point::<48>(jwk)?)?,
-                    curve => return Err(UnusableKey::Curve(curve.to_owned())),
-                }
-            }
-            "OKP" => {
-                refuse_private(jwk)?;
-                match text(jwk, "crv")?.ok_or(UnusableKey::Missing("crv"))? {
-                    "Ed25519" => ed25519_key(&bytes(jwk, "x")?)?,
-                    curve => return Err(UnusableKey::Curve(curve.to_owned())),
-                }
-            }
+        // A secret is told whatever it is for.
+        match kty {
+            "RSA" | "EC" | "OKP" => refuse_private(jwk)?,
             "oct" => return Err(UnusableKey::Symmetric),
             kty => return Err(UnusableKey::Type(kty.to_owned())),
+        }
+        let (kid, algorithm) = purpose(jwk)?;
+        let curve = || text(jwk, "crv")?.ok_or(UnusableKey::Missing("crv"));
+        let (material, spki) = match kty {
+            "RSA" => rsa_key(&bytes(jwk, "n")?, &bytes(jwk, "e")?)?,
+            "EC" => match curve()? {
+                "P-256" => p256_key(&point::<32>(jwk)?)?,
+                "P-384" => p384_key(&point::<48>(jwk)?)?,
+                curve => return Err(UnusableKey::Curve(curve.to_owned())),
+            },
+            _ => match curve()? {
+                "Ed25519" => ed25519_key(&bytes(jwk, "x")?)?,
+                curve => return Err(UnusableKey::Curve(curve.to_owned())),
+            },
         };
         Key::new(kid, algorithm, material, spki)
     }
@@ -96,7 +92,7 @@ impl Key {
     ) -> Result<Self, UnusableKey> {
         match algorithm {
             Some(algorithm) if algorithm.key_type() != material.key_type() => {
-                Err(UnusableKey::Algorithm(algorithm.name().to_owned()))
+                Err(UnusableKey::OtherType(algorithm))
             }
             _ => Ok(Key {
                 kid,
@@ -177,9 +173,7 @@ fn purpose(jwk: &Map<String, Value>) -> Result<(Option<String>, Option<Algorithm
         None | Some("sig") => {}
         Some(other) => return Err(UnusableKey::Use(other.to_owned())),
     }
-    if !jwk.get("key_ops").is_none_or(may_verify) {
-        return Err(UnusableKey::Operations);
-    }
+    jwk.get("key_ops").map_or(Ok(()), operations)?;
     let algorithm = text(jwk, "alg")?
         .map(|name| {
             Algorithm::from_name(name).ok_or_else(|| UnusableKey::Algorithm(name.to_owned()))
@@ -192,16 +186,23 @@ fn purpose(jwk: &Map<String, Value>) -> Result<(Option<String>, Option<Algorithm
     }
 }
 
-/// Whether `key_ops` is a list of different names, one of them `verify` (RFC 7517 section 4.3).
-fn may_verify(operations: &Value) -> bool {
+/// Refuses `key_ops` that is no list of different names, or has no `verify` among them (RFC 7517
+/// section 4.3).
+fn operations(operations: &Value) -> Result<(), UnusableKey> {
     let Value::Array(operations) = operations else {
-        return false;
+        return Err(UnusableKey::Operations);
     };
     let names = || operations.iter().filter_map(Value::as_str);
     let repeated = names()
         .enumerate()
         .any(|(index, name)| names().take(index).any(|other| other == name));
-    names().count() == operations.len() && !repeated && names().any(|name| name == "verify")
+    if names().count() != operations.len() || repeated {
+        return Err(UnusableKey::Operations);
+    }
+    match names().any(|name| name == "verify") {
+        true => Ok(()),
+        false => Err(UnusableKey::NotToVerify),
+    }
 }
 
 /// A key whose private half is published is everybody's key.
@@ -353,10 +354,14 @@ pub enum UnusableKey {
     Private,
     /// `use` is not `sig`.
     Use(String),
-    /// `key_ops` is no list of different names with `verify` among them.
+    /// `key_ops` is no list of different names.
     Operations,
-    /// `alg` is none that is accepted, or none for this type of key.
+    /// `key_ops` has no `verify`.
+    NotToVerify,
+    /// `alg` is none that is accepted.
     Algorithm(String),
+    /// `alg` is one for another type of key.
+    OtherType(Algorithm),
     /// The RSA modulus has so many bits, too few or too many.
     RsaLength(usize),
     /// The RSA modulus can't be a product of two large primes.
@@ -377,6 +382,26 @@ pub enum UnusableKey {
     PemLabel(String),
     /// What the PEM block contains is no public key.
     Der,
+}
+
+impl UnusableKey {
+    /// Whether there need be nothing wrong with the key: it is for something else, or of a kind that
+    /// is not known here, as sets have them beside the keys that verify tokens. A known name in
+    /// another letter case, or in the wrong place, is a slip.
+    pub fn is_for_others(&self) -> bool {
+        let is_known =
+            |names: &[&str], found: &str| names.iter().any(|name| name.eq_ignore_ascii_case(found));
+        match self {
+            UnusableKey::NotToVerify => true,
+            UnusableKey::Use(purpose) => !is_known(&["sig", ""], purpose),
+            UnusableKey::Type(kty) => !is_known(&["RSA", "EC", "OKP", "oct", ""], kty),
+            UnusableKey::Curve(crv) => !is_known(&["P-256", "P-384", "Ed25519", ""], crv),
+            UnusableKey::Algorithm(alg) => {
+                !is_known(&Algorithm::ALL.map(Algorithm::name), alg) && !alg.is_empty()
+            }
+            _ => false,
+        }
+    }
 }
 
 impl fmt::Display for UnusableKey {
@@ -410,13 +435,15 @@ impl fmt::Display for UnusableKey {
                  publish its public members only",
             ),
             UnusableKey::Use(purpose) => write!(f, "use is {}, expected sig", quote(purpose)),
-            UnusableKey::Operations => {
-                f.write_str("key_ops is not a list of different names with verify among them")
+            UnusableKey::Operations => f.write_str("key_ops is not a list of different names"),
+            UnusableKey::NotToVerify => f.write_str("key_ops has no verify"),
+            UnusableKey::Algorithm(alg) => {
+                write!(f, "alg is {}, which is not accepted", quote(alg))
             }
-            UnusableKey::Algorithm(alg) => write!(
+            UnusableKey::OtherType(alg) => write!(
                 f,
-                "alg is {}, which is not accepted or not for this type of key",
-                quote(alg)
+                "alg is {}, which is not for this type of key",
+                quote(alg.name())
             ),
             UnusableKey::RsaLength(bits) => write!(
                 f,

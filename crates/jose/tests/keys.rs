@@ -72,8 +72,8 @@ fn keys_say_what_they_are_for() {
         (json!({"use": "enc"}), UnusableKey::Use("enc".to_owned())),
         (json!({"use": ""}), UnusableKey::Use(String::new())),
         (json!({"use": null}), UnusableKey::NotText("use")),
-        (json!({"key_ops": ["encrypt"]}), UnusableKey::Operations),
-        (json!({"key_ops": []}), UnusableKey::Operations),
+        (json!({"key_ops": ["encrypt"]}), UnusableKey::NotToVerify),
+        (json!({"key_ops": []}), UnusableKey::NotToVerify),
         (json!({"key_ops": "verify"}), UnusableKey::Operations),
         (json!({"key_ops": ["verify", 1]}), UnusableKey::Operations),
         (
@@ -101,11 +101,11 @@ fn keys_say_what_they_are_for() {
         ),
         (
             json!({"alg": "ES384"}),
-            UnusableKey::Algorithm("ES384".to_owned()),
+            UnusableKey::OtherType(Algorithm::Es384),
         ),
         (
             json!({"alg": "RS256"}),
-            UnusableKey::Algorithm("RS256".to_owned()),
+            UnusableKey::OtherType(Algorithm::Rs256),
         ),
     ] {
         assert_eq!(fault(with(jwk(P256), use_or_ops)), expected);
@@ -113,6 +113,48 @@ fn keys_say_what_they_are_for() {
     for name in ["EdDSA", "Ed25519"] {
         let key = key(with(jwk(ED25519), json!({ "alg": name })));
         assert_eq!(key.algorithm(), Some(Algorithm::EdDsa));
+    }
+}
+
+#[test]
+fn keys_for_others_are_told_from_broken_ones() {
+    for (jwk, more) in [
+        (RSA, json!({"use": "enc"})),
+        (RSA, json!({"use": "tls", "e": 3})),
+        (RSA, json!({"key_ops": ["encrypt", "wrapKey"]})),
+        (RSA, json!({"alg": "RSA-OAEP"})),
+        (P256, json!({"alg": "ECDH-ES+A256KW"})),
+        (P256, json!({"crv": "P-521"})),
+        (P256, json!({"crv": "secp256k1"})),
+        (ED25519, json!({"crv": "X25519"})),
+        (P256, json!({"kty": "AKP"})),
+    ]
+    .map(|(private, more)| (jwk(private), more))
+    {
+        let fault = fault(with(jwk, more.clone()));
+        assert!(fault.is_for_others(), "{more} {fault}");
+    }
+    for (jwk, more) in [
+        (RSA, json!({"use": "SIG"})),
+        (RSA, json!({"use": 1})),
+        (RSA, json!({"use": "enc", "d": "AAAA"})),
+        (RSA, json!({"key_ops": "encrypt"})),
+        (RSA, json!({"key_ops": ["encrypt", "encrypt"]})),
+        (RSA, json!({"alg": "rs256"})),
+        (RSA, json!({"alg": "ES256"})),
+        (RSA, json!({"kty": "rsa"})),
+        (RSA, json!({"kty": "oct", "k": "AAAA", "alg": "HS256"})),
+        (RSA, json!({"kty": "oct", "k": "AAAA", "use": "enc"})),
+        (RSA, json!({"e": "AQ"})),
+        (P256, json!({"crv": "p-256"})),
+        (P256, json!({"crv": "Ed25519"})),
+        (P256, json!({"x": "AAAA"})),
+        (P256, json!({"kid": 1})),
+    ]
+    .map(|(private, more)| (jwk(private), more))
+    {
+        let fault = fault(with(jwk, more.clone()));
+        assert!(!fault.is_for_others(), "{more} {fault}");
     }
 }
 
@@ -320,7 +362,7 @@ fn pem_is_one_public_key() {
     assert!(Key::from_pem(good.trim_end(), None, Some(Algorithm::Es256)).is_ok());
     assert_eq!(
         Key::from_pem(good, None, Some(Algorithm::Rs256)).unwrap_err(),
-        UnusableKey::Algorithm("RS256".to_owned())
+        UnusableKey::OtherType(Algorithm::Rs256)
     );
     let long = Some("k".repeat(MAX_KID_BYTES + 1));
     assert_eq!(

@@ -214,8 +214,9 @@ fn compile_keys(
     Ok(KeySource::remote(JwkSets(limits), source, settings))
 }
 
-/// Keys that the configuration holds. All of them must be good: what is skipped of a fetched set is
-/// the issuer's matter, and that of a written one ours.
+/// Keys that the configuration holds. Those for something else are skipped, since a set that an
+/// issuer publishes may have them. The others must be good: what is wrong with a fetched set is the
+/// issuer's matter, and that of a written one ours.
 fn written_keys(
     config: &KeysConfig,
     limits: &Limits,
@@ -247,8 +248,11 @@ fn written_keys(
                     .map_err(|error| errors.add(format!("{path}.pem"), error.to_string()))
             }),
     }?;
-    if let Some(skipped) = keys.skipped().first() {
-        return Err(errors.add(format!("{path}.inline"), skipped.to_string()));
+    let broken = keys.skipped().iter();
+    for key in broken.filter(|key| !key.reason.is_for_others()) {
+        let path = format!("{path}.inline.keys[{}]", key.index);
+        let message = format!("can't be used because {}", key.reason);
+        verdict = Err(errors.add(path, message));
     }
     verdict.map(|()| keys)
 }

@@ -187,7 +187,7 @@ fn keys_come_from_one_place() {
         ),
         (
             json!({ "inline": { "keys": [K1.jwk(), { "kty": "oct", "kid": "s", "k": "AAAA" }] } }),
-            ".inline: keys[1] (kid \"s\") is left out because ".to_owned(),
+            ".inline.keys[1]: can't be used because it is a shared secret (kty oct)".to_owned(),
         ),
         (
             json!({ "inline": jwks(&[K1]), "max_size": "64B" }),
@@ -329,6 +329,57 @@ fn keys_may_be_written_as_text() {
     let inline = jwks(&[K1]).to_string();
     let document = config(json!({}), json!({ "jwks": { "inline": inline } }));
     assert_eq!(send(&start(&document), &token(json!({}))).status, 200);
+}
+
+/// As sets have them that were copied from an issuer.
+#[test]
+fn written_keys_may_stand_beside_some_for_others() {
+    let for_others = [
+        with(K2.jwk(), json!({ "use": "enc" })),
+        with(K2.jwk(), json!({ "key_ops": ["deriveKey"] })),
+        with(K2.jwk(), json!({ "alg": "ECDH-ES" })),
+        with(K2.jwk(), json!({ "crv": "P-521" })),
+        json!({ "kty": "AKP", "kid": "k2", "alg": "ML-DSA-44", "pub": "AAAA" }),
+    ];
+    let inline =
+        |keys: &[Value]| config(json!({}), json!({ "jwks": { "inline": { "keys": keys } } }));
+    for other in &for_others {
+        let plugin = start(&inline(&[other.clone(), K1.jwk()]));
+        assert_eq!(send(&plugin, &token(json!({}))).status, 200);
+        let by_other = K2.sign(&claims(json!({})));
+        refused(&send(&plugin, &by_other), 401, "key-unfit");
+    }
+    assert_mistakes(
+        &inline(&for_others),
+        &[
+            "jwt_authz.providers[0].jwks.inline: found no usable key among 5: keys[0] (kid \"k2\") is \
+           left out because use is \"enc\", expected sig",
+        ],
+    );
+    // What is broken is ours to mend, and all of it is told.
+    let jwks = "jwt_authz.providers[0].jwks.inline.keys";
+    assert_mistakes(
+        &inline(&[
+            for_others[0].clone(),
+            K1.jwk(),
+            with(K2.jwk(), json!({ "x": "AAAA" })),
+            json!({ "kty": "RSA", "e": "AQAB", "n": base64url([0xff; 128]) }),
+            with(K2.jwk(), json!({ "d": "AAAA", "use": "enc" })),
+            with(K2.jwk(), json!({ "alg": "RS256" })),
+            K1.jwk(),
+            json!("key"),
+        ]),
+        &[
+            &format!("{jwks}[2]: can't be used because x has 3 bytes, expected 32"),
+            &format!("{jwks}[3]: can't be used because its modulus has 1024 bits, expected 2048"),
+            &format!("{jwks}[4]: can't be used because it has private members"),
+            &format!(
+                "{jwks}[5]: can't be used because alg is \"RS256\", which is not for this type"
+            ),
+            &format!("{jwks}[6]: can't be used because the set has it twice"),
+            &format!("{jwks}[7]: can't be used because it is not a JSON object"),
+        ],
+    );
 }
 
 #[test]
