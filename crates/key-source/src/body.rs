@@ -35,6 +35,9 @@ pub(crate) fn decode<'a>(fingerprint: &[u8; 16], entry: &'a [u8]) -> Option<(Dig
 
 #[cfg(test)]
 mod tests {
+    #[cfg(all(target_arch = "wasm32", target_os = "unknown"))]
+    use wasm_bindgen_test::wasm_bindgen_test as test;
+
     use super::*;
 
     #[test]

@@ -115,6 +115,8 @@ fn delta_seconds(text: &[u8]) -> Option<Duration> {
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
+    #[cfg(all(target_arch = "wasm32", target_os = "unknown"))]
+    use wasm_bindgen_test::wasm_bindgen_test as test;
 
     use super::*;
 

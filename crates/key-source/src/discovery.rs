@@ -135,6 +135,9 @@ impl std::error::Error for InvalidDiscovery {}
 
 #[cfg(test)]
 mod tests {
+    #[cfg(all(target_arch = "wasm32", target_os = "unknown"))]
+    use wasm_bindgen_test::wasm_bindgen_test as test;
+
     use super::*;
 
     fn locate(metadata: &str, jwks_host: Option<&str>, body: &str) -> Result<String, String> {

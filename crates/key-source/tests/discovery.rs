@@ -10,6 +10,8 @@ mod common;
 
 use common::{Answer, Got, World, discovering, keys, secs};
 use tollgate_key_source::{FetchOutcome, Settings};
+#[cfg(all(target_arch = "wasm32", target_os = "unknown"))]
+use wasm_bindgen_test::wasm_bindgen_test as test;
 
 const METADATA: &str = "/.well-known/openid-configuration";
 

@@ -17,6 +17,8 @@ use proptest::prelude::*;
 use tollgate_core::time::Timestamp;
 use tollgate_key_source::{Settings, Waiting};
 use tollgate_testkit::Fault;
+#[cfg(all(target_arch = "wasm32", target_os = "unknown"))]
+use wasm_bindgen_test::wasm_bindgen_test as test;
 
 const WORKERS: usize = 3;
 

@@ -16,6 +16,8 @@ use tollgate_core::time::Timestamp;
 use tollgate_key_source::{
     Availability, Failure, FetchOutcome, KeySource, Resolve, Settings, Waiting,
 };
+#[cfg(all(target_arch = "wasm32", target_os = "unknown"))]
+use wasm_bindgen_test::wasm_bindgen_test as test;
 
 #[test]
 fn configured_keys_are_always_there() {

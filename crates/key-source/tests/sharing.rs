@@ -14,6 +14,8 @@ use common::{Answer, Got, World, keys, secs, source};
 use tollgate_core::time::Timestamp;
 use tollgate_key_source::{Availability, Caching, FetchOutcome, Settings, Source};
 use tollgate_testkit::Fault;
+#[cfg(all(target_arch = "wasm32", target_os = "unknown"))]
+use wasm_bindgen_test::wasm_bindgen_test as test;
 
 #[test]
 fn one_fetch_serves_all_workers() {

@@ -1,5 +1,8 @@
 //! What the rules may say, and how mistakes in them are reported.
 
+#[cfg(all(target_arch = "wasm32", target_os = "unknown"))]
+use wasm_bindgen_test::wasm_bindgen_test as test;
+
 use super::*;
 
 fn mistakes(config: &Value) -> Vec<String> {

@@ -1,5 +1,8 @@
 //! Who passes under which rule, and what the others are told.
 
+#[cfg(all(target_arch = "wasm32", target_os = "unknown"))]
+use wasm_bindgen_test::wasm_bindgen_test as test;
+
 use super::*;
 
 /// Sends all of `cases` under one rule about everything, and compares what comes of them.
