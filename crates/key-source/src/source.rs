@@ -57,11 +57,16 @@ pub(crate) struct Since {
     pub(crate) elapsed: Duration,
     /// The last attempt that had begun then. What a later one brings tells of the time after.
     pub(crate) attempt: u64,
+    /// Which keys there were when it asked last.
+    pub(crate) generation: u64,
 }
 
 impl Waiting {
-    pub(crate) fn since(&mut self, asked: Since) -> Since {
-        *self.0.get_or_insert(asked)
+    /// Since when it waits, if it asks now.
+    pub(crate) fn since(&mut self, asks: Since) -> Since {
+        let since = self.0.get_or_insert(asks);
+        since.generation = asks.generation;
+        *since
     }
 }
 
@@ -173,6 +178,14 @@ impl<F: KeyFormat> KeySource<F> {
             remote.advance(now);
         }
         self.keys()
+    }
+
+    /// Whether there are other keys than when a request last asked, so that
+    /// [`keys_at`](KeySource::keys_at) may have one now that will do.
+    pub fn has_news(&self, waiting: &Waiting) -> bool {
+        waiting
+            .0
+            .is_some_and(|since| since.generation != self.generation())
     }
 
     /// The keys, if there are any that may be used, as of the last call with a time.

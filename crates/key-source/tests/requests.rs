@@ -57,6 +57,25 @@ fn the_first_request_waits_for_the_first_fetch() {
 }
 
 #[test]
+fn a_request_that_waits_learns_that_there_are_other_keys() {
+    let mut world = World::new(1);
+    let mut waiting = Waiting::default();
+    world.tick(0);
+    let has_news = |world: &World, waiting: &Waiting| world.workers[0].source.has_news(waiting);
+    assert!(!has_news(&world, &waiting));
+    assert_eq!(world.resolve(0, "b", &mut waiting), Got::Wait);
+    assert!(!has_news(&world, &waiting));
+    world.answer_all(&keys("a"));
+    assert!(has_news(&world, &waiting));
+    // Until it has asked again.
+    assert_eq!(world.resolve(0, "b", &mut waiting), Got::Wait);
+    assert!(!has_news(&world, &waiting));
+    world.run(1, &keys("a"));
+    assert!(!has_news(&world, &waiting), "the same keys");
+    assert_eq!(world.resolve(0, "b", &mut waiting), Got::Unknown);
+}
+
+#[test]
 fn without_keys_a_request_waits_so_long_and_no_longer() {
     let mut world = World::new(1);
     let mut waiting = Waiting::default();

@@ -116,7 +116,9 @@ impl Provider {
         let Ok(mut source) = self.keys.try_borrow_mut() else {
             return false;
         };
-        matches!(source.resolve(host, now, kid, waiting), Resolve::Wait)
+        // Of new keys, one without a name may do, and then none is to be looked for.
+        !source.has_news(waiting)
+            && matches!(source.resolve(host, now, kid, waiting), Resolve::Wait)
     }
 
     /// Which keys the provider has, if it has any that may be used.

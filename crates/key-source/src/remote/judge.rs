@@ -32,6 +32,7 @@ impl<F: KeyFormat> Remote<F> {
         let since = waiting.since(Since {
             elapsed,
             attempt: self.state.attempt,
+            generation: self.generation,
         });
         let left = self
             .settings

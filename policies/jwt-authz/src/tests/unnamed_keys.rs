@@ -43,6 +43,23 @@ fn a_key_without_a_name_verifies_tokens_that_name_one_and_makes_no_fetch() {
 }
 
 #[test]
+fn a_request_that_waits_for_the_first_keys_makes_no_fetch_either() {
+    for begun in [false, true] {
+        let plugin = start(&fetching(json!({})));
+        if begun {
+            plugin.tick();
+        }
+        let paused = plugin.submit(bearer("/", &naming("x", K1))).paused();
+        plugin.tick();
+        let paused = plugin.resume(paused).paused();
+        publish_set(&plugin, &set(&[unnamed(K1)]));
+        assert_eq!(plugin.resume(paused).reply().status, 200);
+        plugin.tick();
+        no_callout(&plugin);
+    }
+}
+
+#[test]
 fn what_it_does_not_verify_may_be_by_a_new_key() {
     for new in [K2.jwk(), unnamed(K2)] {
         let plugin = start_with(json!({}), &[unnamed(K1)]);
