@@ -80,10 +80,13 @@ struct Watched {
 }
 
 impl Watched {
-    fn new(discovery: bool, stale_limit: u64) -> Watched {
+    fn new(discovery: bool, stale_limit: u64, lifetime: u64) -> Watched {
+        let default = Settings::default();
         let settings = Settings {
             stale_limit: Some(secs(stale_limit)),
-            ..Settings::default()
+            min_lifetime: default.min_lifetime.min(secs(lifetime)),
+            max_lifetime: secs(lifetime),
+            ..default
         };
         let least = settings.max_lifetime + settings.timeout + secs(2);
         let source = if discovery { discovering() } else { source() };
@@ -226,9 +229,10 @@ proptest! {
     fn keys_that_are_known_are_served(
         discovery: bool,
         stale_limit in prop_oneof![Just(0_u64), Just(120), Just(3_600)],
+        lifetime in prop_oneof![Just(1_u64), Just(30), Just(600)],
         steps in steps(true),
     ) {
-        let mut watched = Watched::new(discovery, stale_limit);
+        let mut watched = Watched::new(discovery, stale_limit, lifetime);
         for step in steps {
             watched.step(step)?;
         }
@@ -244,7 +248,7 @@ proptest! {
 
     #[test]
     fn an_issuer_that_answers_is_asked_seldom(steps in steps(false)) {
-        let mut watched = Watched::new(false, 86_400);
+        let mut watched = Watched::new(false, 86_400, 600);
         for step in steps {
             watched.step(step)?;
         }
@@ -258,7 +262,7 @@ proptest! {
     /// the keys within little more than the longest pause.
     #[test]
     fn it_always_recovers(discovery: bool, steps in steps(true)) {
-        let mut watched = Watched::new(discovery, 120);
+        let mut watched = Watched::new(discovery, 120, 600);
         for step in steps {
             watched.step(step)?;
         }
