@@ -106,6 +106,7 @@ fn refusals() -> Vec<Refusal> {
         refusal("quota-exceeded", 429, "/x/keyed/1", &[(KEY, "poor-key")]),
         refusal("client-certificate-missing", 403, "/x/cert/1", &[]),
         refusal("rate-limited", 429, "/x/limited/1", &[]),
+        refusal("rate-limited", 429, "/x/shielded/1", &[]),
         refusal("client-blocked", 429, "/x/blocked/1", &[]),
         refusal("concurrency-limited", 429, "/x/crowded/1", &[]),
         refusal("api-retired", 410, "/x/retired/1", &[]),
@@ -250,11 +251,18 @@ impl Keys {
     }
 }
 
+/// Whether a consumer has an end of its own, so that versions are judged late.
+#[derive(Clone, Copy, PartialEq)]
+enum Grace {
+    None,
+    Some,
+}
+
 /// Everything that this test asks for, in one document.
-fn document(keys: &Keys) -> Value {
+fn document(keys: &Keys, grace: Grace) -> Value {
     let names = [
         "open", "keyed", "token", "scoped", "claimed", "both", "cert", "private", "limited",
-        "blocked", "crowded", "retired", "moved", "dark", "dim",
+        "shielded", "blocked", "crowded", "retired", "moved", "dark", "dim",
     ];
     let mut apis = vec![json!({ "name": "accounts", "match": { "path": "/accounts/{**}" } })];
     apis.extend(names.map(|name| {
@@ -274,6 +282,9 @@ fn document(keys: &Keys) -> Value {
             "successor": "/v2/{**}",
             "docs": "https://dev.bank.example/v2",
         });
+        if grace == Grace::Some {
+            life["grace"] = json!({ "old": "2101-03-15T00:00:00Z" });
+        }
         merge(&mut life, &others);
         life
     };
@@ -312,6 +323,7 @@ fn document(keys: &Keys) -> Value {
         "rate_limit": [
             { "name": "all", "key": "global", "rate": "1000000/s", "burst": 1_000_000, "count": "all" },
             limit("limited", json!({ "rate": "1/day", "burst": 1 })),
+            limit("shielded", json!({ "rate": "1/day", "burst": 1, "count": "all" })),
             limit("blocked", json!({
                 "rate": "1/day", "burst": 1, "on_exceed": { "block_for": "1d" },
             })),
@@ -418,7 +430,7 @@ fn grpc_code(status: u16) -> u32 {
 /// Uses up what is to be used up, and lets one request stay.
 async fn prepare(envoy: &Envoy, upstream: &EchoUpstream) -> tokio::task::JoinHandle<()> {
     let client = envoy.http1();
-    for path in ["/x/limited/1", "/accounts/limited"] {
+    for path in ["/x/limited/1", "/x/shielded/1", "/accounts/limited"] {
         assert_eq!(client.get(path).send().await.status, 200, "{path}");
     }
     for key in ["slow-key", "poor-key"] {
@@ -444,6 +456,15 @@ async fn prepare(envoy: &Envoy, upstream: &EchoUpstream) -> tokio::task::JoinHan
 
 #[tokio::test]
 async fn every_kind_of_every_source_is_whole_in_every_form() {
+    walk(Grace::None).await;
+}
+
+#[tokio::test]
+async fn every_kind_is_whole_where_versions_are_judged_late() {
+    walk(Grace::Some).await;
+}
+
+async fn walk(grace: Grace) {
     let upstream = EchoUpstream::start().await;
     let keys = Keys::new();
     let mut refusals = refusals();
@@ -456,7 +477,7 @@ async fn every_kind_of_every_source_is_whole_in_every_form() {
     );
     let others = [json!({ "match": { "prefix": "/x/" }, "route": { "cluster": "echo" } })];
     let closed = "127.0.0.1:1".parse().unwrap();
-    let envoy = gateway_with(&upstream, &cases, &others, document(&keys))
+    let envoy = gateway_with(&upstream, &cases, &others, document(&keys, grace))
         .cluster(cluster("far", closed))
         .start()
         .await
@@ -548,7 +569,7 @@ async fn a_body_too_large_is_refused_in_every_form() {
     let keys = Keys::new();
     let others = [json!({ "match": { "prefix": "/x/" }, "route": { "cluster": "echo" } })];
     let closed = "127.0.0.1:1".parse().unwrap();
-    let envoy = gateway_with(&upstream, &[], &others, document(&keys))
+    let envoy = gateway_with(&upstream, &[], &others, document(&keys, Grace::None))
         .cluster(cluster("far", closed))
         .start()
         .await

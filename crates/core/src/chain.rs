@@ -283,7 +283,7 @@ impl<P: Policies> Chain<P> {
         })
     }
 
-    /// Gives back what was charged to a request that waits and will not be judged.
+    /// Lets the policies undo what they did for a request that waits and will not be judged.
     fn leave<H: Host, T>(
         &self,
         host: &H,

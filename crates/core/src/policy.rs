@@ -138,7 +138,8 @@ pub trait Policy: Sized {
         x: &mut Exchange<'_, H>,
     ) -> StepResult;
 
-    /// Gives back what was charged to a request that is refused after all.
+    /// The request is refused after all, or given up while it waited: gives back what was charged to
+    /// it, and may still prepare its response. Some steps may not have been taken.
     fn undo<H: Host>(&self, _stream: &mut Self::Stream, _x: &mut Exchange<'_, H>) {}
 
     /// Which responses to a request it has to see, with [`Callbacks::RESPONSE_HEADERS`]. `stream` is

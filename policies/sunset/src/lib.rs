@@ -48,6 +48,8 @@ pub struct Stream {
     consumer: Option<std::sync::Arc<str>>,
     /// Where it is in other versions.
     elsewhere: Elsewhere,
+    /// Whether its response will tell of all this.
+    announced: bool,
 }
 
 impl Policy for Sunset {
@@ -106,6 +108,20 @@ impl Policy for Sunset {
                 Ok(())
             }
             _ => Ok(()),
+        }
+    }
+
+    /// Whoever is refused before the version is judged, or waits until the host gives up, is told of
+    /// it all the same.
+    fn undo<H: Host>(&self, stream: &mut Stream, x: &mut Exchange<'_, H>) {
+        if stream.announced {
+            return;
+        }
+        if stream.life.is_none() {
+            self.find(stream, x);
+        }
+        if let Some(life) = self.life(stream) {
+            announce(life, stream, x);
         }
     }
 
@@ -191,31 +207,15 @@ impl Sunset {
         stream.life = self.lives.find_place(api, x.request, x.target.query());
     }
 
-    /// Announces what is to come, on every response from here on, and refuses what has ended.
+    /// Announces what is to come, and refuses what has ended.
     fn judge<H: Host>(
         &self,
         life: &Lifecycle,
         stream: &mut Stream,
         x: &mut Exchange<'_, H>,
     ) -> StepResult {
-        stream.consumer = x
-            .facts
-            .consumer
-            .as_ref()
-            .map(|consumer| std::sync::Arc::clone(&consumer.id));
+        announce(life, stream, x);
         let consumer = stream.consumer.as_deref();
-        let templates = x.api.map_or(&[][..], |api| x.apis.templates(api));
-        // Without the credential that the query may have had.
-        stream.elsewhere = life.elsewhere(templates, &x.clean_target());
-        if let Some(value) = life.deprecation().and_then(|own| own.as_shared(x.now)) {
-            x.response.set("deprecation", value);
-        }
-        if let Some(sunset) = life.sunset(consumer) {
-            x.response.set("sunset", sunset.as_shared());
-        }
-        if let Some(links) = merge_links(life.links(&stream.elsewhere), &[]) {
-            x.response.join("link", links);
-        }
         let successor = || stream.elsewhere.successor().map(str::to_owned);
         let problem = match life.at(x.now, consumer) {
             Stage::Live | Stage::Ending | Stage::Deprecated => return Ok(()),
@@ -253,6 +253,29 @@ impl Sunset {
         if let Some(end) = self.lives.next_end(api, x.now) {
             self.metrics.show_end(api, end, x);
         }
+    }
+}
+
+/// Prepares what every response tells of what is to come: to a consumer that is known by now its own
+/// end, to others the one for all.
+fn announce<H: Host>(life: &Lifecycle, stream: &mut Stream, x: &mut Exchange<'_, H>) {
+    stream.announced = true;
+    stream.consumer = x
+        .facts
+        .consumer
+        .as_ref()
+        .map(|consumer| std::sync::Arc::clone(&consumer.id));
+    let templates = x.api.map_or(&[][..], |api| x.apis.templates(api));
+    // Without the credential that the query may have had.
+    stream.elsewhere = life.elsewhere(templates, &x.clean_target());
+    if let Some(value) = life.deprecation().and_then(|own| own.as_shared(x.now)) {
+        x.response.set("deprecation", value);
+    }
+    if let Some(sunset) = life.sunset(stream.consumer.as_deref()) {
+        x.response.set("sunset", sunset.as_shared());
+    }
+    if let Some(links) = merge_links(life.links(&stream.elsewhere), &[]) {
+        x.response.join("link", links);
     }
 }
 

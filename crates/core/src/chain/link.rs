@@ -53,7 +53,7 @@ pub trait Policies: Sized {
         x: &mut Exchange<'_, H>,
     ) -> Result<(), (usize, Halt)>;
 
-    /// Lets each give back what it charged to a request that is refused after all.
+    /// Tells each that the request is refused after all, or given up.
     fn undo<H: Host>(&self, streams: &mut Self::Streams, x: &mut Exchange<'_, H>);
 
     /// Whether any of them may have to see the response.
