@@ -115,17 +115,15 @@ impl Policy for Barrier {
     }
 }
 
+type Guarded = tollgate_core::chain!(
+    Barrier,
+    tollgate_usage_plan::UsagePlan,
+    tollgate_access::Access,
+    Sunset
+);
+
 /// A version whose end is `acme`'s own or everybody's, behind a barrier.
-fn start_guarded(
-    grace: bool,
-) -> Gateway<
-    tollgate_core::chain!(
-        Barrier,
-        tollgate_usage_plan::UsagePlan,
-        tollgate_access::Access,
-        Sunset
-    ),
-> {
+fn start_guarded(grace: bool) -> Gateway<Guarded> {
     let mut config = json!({
         "barrier": {},
         "apis": [{ "name": "accounts", "match": [{ "path": "/v1/accounts/{**}" }] }],
