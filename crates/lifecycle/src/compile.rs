@@ -16,6 +16,7 @@ use crate::selector::{Place, VersionSelector};
 use crate::successor::Successor;
 
 mod leads_back;
+mod loops;
 
 use leads_back::{leads_back, redirects_forever};
 
@@ -39,6 +40,7 @@ impl LifecycleTable {
     ) -> LifecycleTable {
         let mut table = LifecycleTable::default();
         let mut known: Vec<Known> = Vec::new();
+        let mut placed: Vec<String> = Vec::new();
         for (index, config) in configs.iter().enumerate() {
             let path = format!("{path}[{index}]");
             let own = resolve_apis(config, &path, apis, errors);
@@ -63,6 +65,7 @@ impl LifecycleTable {
             }
             if let Ok(life) = life {
                 table.add(life, &version);
+                placed.push(version.path.clone());
             }
             known.push(version);
         }
@@ -74,6 +77,7 @@ impl LifecycleTable {
             };
             order::sort_by(versions, |a, b| takes_all(a).cmp(&takes_all(b)));
         }
+        loops::check(&table, &placed, apis, errors);
         table
     }
 

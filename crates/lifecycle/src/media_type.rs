@@ -7,7 +7,7 @@ use std::str::FromStr;
 use tollgate_core::config::quote;
 use tollgate_core::headers::Headers;
 
-use crate::syntax::{Cursor, Parameter};
+use crate::syntax::{Cursor, Parameter, is_token_byte};
 
 /// A media type, or several: `application/vnd.bank.v1+json`, `application/json;version=1`,
 /// `*/*;version=1`. Parameters are compared by name and value, in any order and letter case; more of
@@ -114,6 +114,23 @@ impl MediaRange {
         meet(&self.kind, &other.kind)
             && meet(&self.subtype, &other.subtype)
             && !self.parameters.iter().any(contradicts)
+    }
+}
+
+/// As a request would have it in `Accept`.
+impl fmt::Display for MediaRange {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.kind, self.subtype)?;
+        for (name, value) in &self.parameters {
+            match value.bytes().all(is_token_byte) {
+                true => write!(f, ";{name}={value}")?,
+                false => {
+                    let escaped = value.replace('\\', "\\\\").replace('"', "\\\"");
+                    write!(f, ";{name}=\"{escaped}\"")?;
+                }
+            }
+        }
+        Ok(())
     }
 }
 

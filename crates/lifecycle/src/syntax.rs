@@ -150,7 +150,7 @@ fn unescape(text: &[u8]) -> Vec<u8> {
 }
 
 /// RFC 9110 section 5.6.2, `tchar`.
-fn is_token_byte(byte: u8) -> bool {
+pub(crate) fn is_token_byte(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte)
 }
 

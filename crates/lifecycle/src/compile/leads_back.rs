@@ -48,7 +48,7 @@ fn both_belong_to(
 }
 
 /// A path that the template takes, and most likely no more specific one.
-fn sample_path(template: &Template) -> String {
+pub(super) fn sample_path(template: &Template) -> String {
     let text = template.to_string();
     let segments = text.split('/').map(|segment| match is_wildcard(segment) {
         true => "~",
