@@ -141,8 +141,7 @@ impl ProblemDetails {
         let reply = from_call_details(code, details)?;
         let message = headers.get("grpc-message").unwrap_or_default();
         let is_written = reply.is_authored && !message.is_empty();
-        (self.settings.wraps(Wrap::Gateway) && !is_written)
-            .then(|| Problem::new(reply.kind, reply.detail))
+        (self.settings.wraps(Wrap::Gateway) && !is_written).then(|| Problem::new(reply.kind, reply.detail))
     }
 
     /// What the upstream says is wrong with the call is part of its API; how it has failed itself is
@@ -191,10 +190,16 @@ impl ProblemDetails {
             let media = choose(context.accept.into_iter());
             reply.set("content-type", media.content_type());
             reply.set("content-language", self.settings.language().clone());
-            reply.set("cache-control", "no-store");
             reply.set("vary", "accept");
+            let set = self.settings.headers(problem.kind());
+            let mut set_unless_overridden = |name: &'static str, value: &'static str| {
+                if !set.iter().any(|(own, _)| *own == name) {
+                    reply.set(name, value);
+                }
+            };
+            set_unless_overridden("cache-control", "no-store");
             if media == MediaType::Html {
-                reply.set("content-security-policy", CONTENT_SECURITY_POLICY);
+                set_unless_overridden("content-security-policy", CONTENT_SECURITY_POLICY);
             }
             reply.body = document.render(media, self.settings.language());
         }

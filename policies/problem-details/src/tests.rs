@@ -178,6 +178,34 @@ fn the_operator_has_the_last_word() {
 }
 
 #[test]
+fn the_operators_headers_go_before_those_of_the_form() {
+    let plugin = start(json!({
+        "overrides": { "no-route": { "headers": {
+            "cache-control": "max-age=60",
+            "content-security-policy": "default-src 'self'",
+        } } },
+    }));
+    let reply = |status, details, accept| {
+        let request = Request::get("/").header("accept", accept);
+        replaced(respond(&plugin, request, status, &[], &gateway(details)))
+    };
+    for accept in ["text/html", "*/*"] {
+        let own = reply(404, "route_not_found", accept);
+        assert_eq!(header(&own, "cache-control"), ["max-age=60"]);
+        assert_eq!(
+            header(&own, "content-security-policy"),
+            ["default-src 'self'"]
+        );
+    }
+    let other = reply(503, "no_healthy_upstream", "text/html");
+    assert_eq!(header(&other, "cache-control"), ["no-store"]);
+    assert_eq!(
+        header(&other, "content-security-policy"),
+        [CONTENT_SECURITY_POLICY]
+    );
+}
+
+#[test]
 fn errors_of_the_gateway_become_problems() {
     let plugin = start(json!({}));
     for (status, details, kind) in [
