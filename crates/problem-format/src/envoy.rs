@@ -20,6 +20,9 @@ pub struct EnvoyReply {
     /// Whether the body, if there is one, may say more than this does: the operator's configuration
     /// or a service chose it, or it is of a filter that is not known here.
     pub is_authored: bool,
+    /// How to send the credentials that are asked for (RFC 9110 section 11.6.1), where Envoy does not
+    /// say it and their scheme is known.
+    pub challenge: Option<&'static str>,
 }
 
 /// Reads `%RESPONSE_CODE_DETAILS%` of an answer with this status.
@@ -41,6 +44,7 @@ pub fn from_details(status: u16, details: &str) -> Option<EnvoyReply> {
         kind,
         detail,
         is_authored: is_chosen || found.is_none(),
+        challenge: challenge(name).filter(|_| status == 401),
     })
 }
 
@@ -65,6 +69,12 @@ pub fn from_call_details(code: i32, details: &str) -> Option<EnvoyReply> {
         _ => 500,
     };
     from_details(status, details)
+}
+
+/// Filters for tokens and passwords send a challenge, the one for API keys does not. Its scheme is
+/// ours for API keys, since none is registered.
+fn challenge(name: &str) -> Option<&'static str> {
+    matches!(name, "missing_api_key" | "unknown_api_key").then_some("ApiKey realm=\"api\"")
 }
 
 type Meaning = (&'static Kind, &'static str);

@@ -26,7 +26,7 @@ use tollgate_core::problem::{Kind, LocalReply, Problem, RenderContext};
 use tollgate_core::text::Text;
 use tollgate_problem_format::grpc::{self, WebFormat};
 use tollgate_problem_format::{
-    CONTENT_SECURITY_POLICY, Document, MediaType, Section, Settings, Wrap, choose,
+    CONTENT_SECURITY_POLICY, Document, EnvoyReply, MediaType, Section, Settings, Wrap, choose,
     from_call_details, from_details, kinds,
 };
 
@@ -115,7 +115,7 @@ impl ProblemDetails {
         // What an operator or a service has written says more than we could.
         let is_written = reply.is_authored && !is_empty(headers);
         (self.settings.wraps(Wrap::Gateway) && !is_written)
-            .then(|| Problem::new(reply.kind, reply.detail).with_status(status))
+            .then(|| problem(&reply, headers).with_status(status))
     }
 
     fn of_upstream(&self, status: u16) -> Option<Problem> {
@@ -141,7 +141,7 @@ impl ProblemDetails {
         let reply = from_call_details(code, details)?;
         let message = headers.get("grpc-message").unwrap_or_default();
         let is_written = reply.is_authored && !message.is_empty();
-        (self.settings.wraps(Wrap::Gateway) && !is_written).then(|| Problem::new(reply.kind, reply.detail))
+        (self.settings.wraps(Wrap::Gateway) && !is_written).then(|| problem(&reply, headers))
     }
 
     /// What the upstream says is wrong with the call is part of its API; how it has failed itself is
@@ -224,6 +224,18 @@ impl ProblemDetails {
         headers.extend_from_slice(set);
         common.append_to(&mut headers);
         headers
+    }
+}
+
+/// The problem in place of an answer of Envoy's with these headers. One that asks for credentials
+/// says how to send them (RFC 9110 section 15.5.2), if the answer did not.
+fn problem(reply: &EnvoyReply, headers: &Headers) -> Problem {
+    let problem = Problem::new(reply.kind, reply.detail);
+    match reply.challenge {
+        Some(challenge) if headers.get("www-authenticate").is_none() => {
+            problem.with_header("www-authenticate", challenge)
+        }
+        _ => problem,
     }
 }
 

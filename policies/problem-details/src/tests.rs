@@ -206,6 +206,30 @@ fn the_operators_headers_go_before_those_of_the_form() {
 }
 
 #[test]
+fn who_is_to_send_credentials_is_told_how() {
+    let plugin = start(json!({}));
+    let challenges = |details, headers: &[(&str, &str)]| {
+        let responded = respond(&plugin, Request::get("/"), 401, headers, &gateway(details));
+        let reply = replaced(responded);
+        let challenges = header(&reply, "www-authenticate");
+        challenges
+            .into_iter()
+            .map(str::to_owned)
+            .collect::<Vec<_>>()
+    };
+    for details in ["missing_api_key", "unknown_api_key"] {
+        assert_eq!(challenges(details, &[]), ["ApiKey realm=\"api\""]);
+        let own = [("www-authenticate", "Key")];
+        assert_eq!(challenges(details, &own), ["Key"]);
+    }
+    let bearer = [("www-authenticate", "Bearer realm=\"a\"")];
+    let details = "jwt_authn_access_denied{Jwt_is_expired}";
+    assert_eq!(challenges(details, &bearer), ["Bearer realm=\"a\""]);
+    // Of no other is it known what it asks for.
+    assert!(challenges("direct_response", &[]).is_empty());
+}
+
+#[test]
 fn errors_of_the_gateway_become_problems() {
     let plugin = start(json!({}));
     for (status, details, kind) in [

@@ -139,6 +139,13 @@ pub(crate) fn of_envoy() -> Vec<Case> {
             "tollgate{credentials-missing}:jwt_authn_access_denied{Jwt_is_missing}",
         ),
         case(
+            "/accounts/key",
+            filtered("key", key_auth()),
+            401,
+            "credentials-missing",
+            "tollgate{credentials-missing}:missing_api_key",
+        ),
+        case(
             "/accounts/nobody",
             filtered("rbac", nobody),
             403,
@@ -146,6 +153,15 @@ pub(crate) fn of_envoy() -> Vec<Case> {
             "tollgate{access-denied}:rbac_access_denied",
         ),
     ]
+}
+
+/// Envoy's own filter for API keys, on a route.
+fn key_auth() -> Value {
+    json!({
+        "@type": format!("{FILTERS}.api_key_auth.v3.ApiKeyAuthPerRoute"),
+        "credentials": [{ "key": "their-key", "client": "them" }],
+        "key_sources": [{ "header": "x-their-key" }],
+    })
 }
 
 /// The upstream's errors that are replaced.
@@ -266,6 +282,7 @@ pub(crate) fn gateway_with(
         "stat_prefix": "limited",
     });
     let rbac = json!({ "@type": format!("{FILTERS}.rbac.v3.RBAC") });
+    let key = json!({ "@type": format!("{FILTERS}.api_key_auth.v3.ApiKeyAuth") });
     let buffer =
         json!({ "@type": format!("{FILTERS}.buffer.v3.Buffer"), "max_request_bytes": 1024 });
     let routes = cases.iter().filter_map(|case| {
@@ -289,6 +306,8 @@ pub(crate) fn gateway_with(
     ] {
         builder = builder.filter(json!({ "name": name, "typed_config": settings }));
     }
+    // Where it is not asked for, it would refuse everything.
+    builder = builder.filter(json!({ "name": "key", "typed_config": key, "disabled": true }));
     builder.map_listener(|listener| {
         listener.connection_manager(json!({
             "route_config": {
