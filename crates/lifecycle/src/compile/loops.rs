@@ -29,15 +29,11 @@ pub(super) fn check(
     let mut known: Vec<Vec<usize>> = Vec::new();
     let walker = Walker { table, apis };
     for request in walker.first_requests() {
-        let Some(mut hops) = walker.find_circle(request) else {
+        let Some(hops) = walker.find_circle(request) else {
             continue;
         };
-        let Some(first) = (0..hops.len()).min_by_key(|at| hops.get(*at).map(|hop| hop.life)) else {
-            continue;
-        };
-        hops.rotate_left(first);
-        let mut lives: Vec<usize> = hops.iter().map(|hop| hop.life).collect();
-        lives.sort_unstable();
+        let hops = from_first(hops);
+        let lives: Vec<usize> = hops.iter().map(|hop| hop.life).collect();
         if lives.len() < 2 || known.contains(&lives) {
             continue;
         }
@@ -47,6 +43,15 @@ pub(super) fn check(
             errors.add(format!("{path}.successor"), message(&hops, paths));
         }
     }
+}
+
+/// The same circle, from the version that is written first on.
+fn from_first(mut hops: Vec<Hop>) -> Vec<Hop> {
+    let lives = hops.iter().map(|hop| hop.life).enumerate();
+    let first = lives.min_by_key(|(_, life)| *life).map_or(0, |(at, _)| at);
+    let mut circle = hops.split_off(first);
+    circle.append(&mut hops);
+    circle
 }
 
 fn message(hops: &[Hop], paths: &[String]) -> String {
