@@ -1,6 +1,7 @@
 //! The vocabulary every Tollgate policy speaks. Nothing here does I/O or knows a host: time,
 //! randomness and state are passed in.
 
+pub mod accept;
 pub mod apis;
 mod callbacks;
 pub mod chain;
@@ -23,6 +24,7 @@ pub mod policy;
 pub mod problem;
 mod response;
 pub mod shared;
+pub mod syntax;
 pub mod target;
 pub mod telemetry;
 pub mod text;

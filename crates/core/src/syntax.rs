@@ -4,45 +4,49 @@ use std::borrow::Cow;
 
 /// What is left to read of a field's value.
 #[derive(Clone, Debug)]
-pub(crate) struct Cursor<'a> {
+pub struct Cursor<'a> {
     rest: &'a [u8],
 }
 
 /// `name=value`, or a name alone.
 #[derive(Debug)]
-pub(crate) struct Parameter<'a> {
-    pub(crate) name: &'a [u8],
-    pub(crate) value: Option<Cow<'a, [u8]>>,
+pub struct Parameter<'a> {
+    /// In the case in which it came.
+    pub name: &'a [u8],
+    /// Unescaped, if it was quoted.
+    pub value: Option<Cow<'a, [u8]>>,
 }
 
 impl<'a> Cursor<'a> {
-    pub(crate) fn new(field: &'a [u8]) -> Self {
+    /// Begins at the beginning of a value.
+    pub fn new(field: &'a [u8]) -> Self {
         Cursor { rest: field }
     }
 
-    pub(crate) fn is_at_end(&self) -> bool {
+    /// Whether nothing is left.
+    pub fn is_at_end(&self) -> bool {
         self.rest.is_empty()
     }
 
     /// Goes over white space.
-    pub(crate) fn skip_space(&mut self) {
+    pub fn skip_space(&mut self) {
         self.take_while(|byte| matches!(byte, b' ' | b'\t'));
     }
 
     /// Goes over white space and the commas of empty members (RFC 9110 section 5.6.1.2).
-    pub(crate) fn skip_empty_members(&mut self) {
+    pub fn skip_empty_members(&mut self) {
         self.take_while(|byte| matches!(byte, b' ' | b'\t' | b','));
     }
 
     /// Goes over this byte if it is the next.
-    pub(crate) fn eat(&mut self, expected: u8) -> bool {
+    pub fn eat(&mut self, expected: u8) -> bool {
         let rest = self.rest.strip_prefix(&[expected]);
         self.rest = rest.unwrap_or(self.rest);
         rest.is_some()
     }
 
     /// Takes what is in front of this byte, and goes over the byte.
-    pub(crate) fn take_until(&mut self, end: u8) -> Option<&'a [u8]> {
+    pub fn take_until(&mut self, end: u8) -> Option<&'a [u8]> {
         let position = self.rest.iter().position(|byte| *byte == end)?;
         let (head, tail) = self.rest.split_at_checked(position)?;
         self.rest = tail.get(1..).unwrap_or_default();
@@ -50,14 +54,14 @@ impl<'a> Cursor<'a> {
     }
 
     /// Takes a token.
-    pub(crate) fn token(&mut self) -> Option<&'a [u8]> {
+    pub fn token(&mut self) -> Option<&'a [u8]> {
         let token = self.take_while(is_token_byte);
         (!token.is_empty()).then_some(token)
     }
 
     /// Takes the next parameter, with the semicolon in front of it. Where one is malformed or none
     /// follows, there is none; [`Cursor::end_member`] tells which.
-    pub(crate) fn parameter(&mut self) -> Option<Parameter<'a>> {
+    pub fn parameter(&mut self) -> Option<Parameter<'a>> {
         loop {
             self.skip_space();
             if !self.eat(b';') {
@@ -105,7 +109,7 @@ impl<'a> Cursor<'a> {
 
     /// Goes over the comma behind a member of a list. Says whether the member ended there; what
     /// follows a malformed one is read all the same.
-    pub(crate) fn end_member(&mut self) -> bool {
+    pub fn end_member(&mut self) -> bool {
         self.skip_space();
         let whole = self.is_at_end() || self.rest.first() == Some(&b',');
         self.skip_to_comma();
@@ -149,8 +153,8 @@ fn unescape(text: &[u8]) -> Vec<u8> {
     unescaped
 }
 
-/// RFC 9110 section 5.6.2, `tchar`.
-pub(crate) fn is_token_byte(byte: u8) -> bool {
+/// Whether tokens may have it (RFC 9110 section 5.6.2, `tchar`).
+pub fn is_token_byte(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte)
 }
 

@@ -40,7 +40,6 @@ mod link;
 mod media_type;
 mod selector;
 mod successor;
-mod syntax;
 mod uri;
 
 pub use compile::LifecycleTable;

@@ -4,10 +4,11 @@ use std::cmp::Reverse;
 use std::fmt;
 use std::str::FromStr;
 
+use tollgate_core::accept;
+use tollgate_core::accept::media_ranges;
 use tollgate_core::config::quote;
 use tollgate_core::headers::Headers;
-
-use crate::syntax::{Cursor, Parameter, is_token_byte};
+use tollgate_core::syntax::{Parameter, is_token_byte};
 
 /// A media type, or several: `application/vnd.bank.v1+json`, `application/json;version=1`,
 /// `*/*;version=1`. Parameters are compared by name and value, in any order and letter case; more of
@@ -56,42 +57,26 @@ impl MediaRange {
         })
     }
 
-    /// For each member of a list (RFC 9110 section 12.5.1) its weight, if it is in the range.
+    /// For each member of a list its weight, if it is in the range.
     fn weights<'a>(&'a self, field: &'a [u8]) -> impl Iterator<Item = Option<u16>> + 'a {
-        let mut cursor = Cursor::new(field);
-        std::iter::from_fn(move || {
-            cursor.skip_empty_members();
-            if cursor.is_at_end() {
-                return None;
-            }
-            let weight = self.weight_of_member(&mut cursor);
-            // Goes on to the next one in any case.
-            let is_whole = cursor.end_member();
-            Some(weight.filter(|_| is_whole))
-        })
+        media_ranges(field)
+            .map(|found| found.filter(|found| self.takes(found)))
+            .map(|found| found.map(|found| found.weight()))
     }
 
-    fn weight_of_member(&self, cursor: &mut Cursor<'_>) -> Option<u16> {
-        let (kind, subtype) = type_and_subtype(cursor)?;
-        let parameters: Vec<_> = std::iter::from_fn(|| cursor.parameter()).collect();
+    fn takes(&self, found: &accept::MediaRange<'_>) -> bool {
         let is = |text: &str, found: &[u8]| found.eq_ignore_ascii_case(text.as_bytes());
-        let of = |name| {
-            parameters
-                .iter()
-                .filter(move |parameter| is(name, parameter.name))
-        };
         let is_value = |found: &Parameter<'_>, value: &str| {
             found.value.as_deref().is_some_and(|found| is(value, found))
         };
         let has_all = self.parameters.iter().all(|(name, value)| {
-            let mut found = of(name).peekable();
-            found.peek().is_some() && found.all(|found| is_value(found, value))
+            let of_name = found.parameters.iter().filter(|it| is(name, it.name));
+            let mut of_name = of_name.peekable();
+            of_name.peek().is_some() && of_name.all(|found| is_value(found, value))
         });
-        let takes = self.takes_type(&self.kind, kind) && self.takes_type(&self.subtype, subtype);
-        (takes && has_all).then(|| {
-            let weights = of("q").map(|q| weight(q.value.as_deref().unwrap_or_default()));
-            weights.min().unwrap_or(MOST)
-        })
+        self.takes_type(&self.kind, found.kind)
+            && self.takes_type(&self.subtype, found.subtype)
+            && has_all
     }
 
     /// Compares types or subtypes. A client's `*` stands for a version only beside a parameter that
@@ -132,33 +117,6 @@ impl fmt::Display for MediaRange {
         }
         Ok(())
     }
-}
-
-fn type_and_subtype<'a>(cursor: &mut Cursor<'a>) -> Option<(&'a [u8], &'a [u8])> {
-    let kind = cursor.token()?;
-    let subtype = cursor.eat(b'/').then(|| cursor.token())??;
-    Some((kind, subtype))
-}
-
-/// The weight of what has none, in thousandths.
-const MOST: u16 = 1000;
-
-/// Reads a weight (RFC 9110 section 12.4.2), in thousandths. What is no weight lowers nothing: who
-/// writes it wants the type all the same.
-fn weight(text: &[u8]) -> u16 {
-    let (whole, fraction) = match text.split_first() {
-        Some((whole @ (b'0' | b'1'), [])) => (whole, &[][..]),
-        Some((whole @ (b'0' | b'1'), [b'.', fraction @ ..])) => (whole, fraction),
-        _ => return MOST,
-    };
-    if *whole == b'1' || fraction.len() > 3 || !fraction.iter().all(u8::is_ascii_digit) {
-        return MOST;
-    }
-    let digits = fraction.iter().map(|digit| u16::from(digit & 0x0f));
-    let thousandths = digits.zip([100_u16, 10, 1]);
-    thousandths
-        .map(|(digit, unit)| digit.saturating_mul(unit))
-        .fold(0, u16::saturating_add)
 }
 
 /// The text is no media type that could name a version.
@@ -218,30 +176,28 @@ fn parse(text: &str) -> Result<MediaRange, Fault> {
         Ok(text) => Ok(text.to_ascii_lowercase().into_boxed_str()),
         Err(_) => Err(Fault::Malformed),
     };
-    let mut cursor = Cursor::new(text.as_bytes());
-    let (kind, subtype) = type_and_subtype(&mut cursor).ok_or(Fault::Malformed)?;
-    let (kind, subtype) = (lower(kind)?, lower(subtype)?);
-    let mut parameters = Vec::new();
-    while let Some(Parameter { name, value }) = cursor.parameter() {
-        let name = lower(name)?;
-        if &*name == "q" {
+    // A comma would begin another one.
+    if text.starts_with(',') || text.ends_with(',') {
+        return Err(Fault::Malformed);
+    }
+    let mut ranges = media_ranges(text.as_bytes());
+    let (Some(Some(found)), None) = (ranges.next(), ranges.next()) else {
+        return Err(Fault::Malformed);
+    };
+    let (kind, subtype) = (lower(found.kind)?, lower(found.subtype)?);
+    let mut parameters = Vec::with_capacity(found.parameters.len());
+    for parameter in found.parameters {
+        if parameter.is_weight() {
             return Err(Fault::Quality);
         }
+        let name = lower(parameter.name)?;
         if parameters.iter().any(|(found, _)| *found == name) {
             return Err(Fault::Repeated);
         }
-        let value = value.filter(|value| !value.is_empty());
+        let value = parameter.value.filter(|value| !value.is_empty());
         parameters.push((name, lower(&value.ok_or(Fault::Malformed)?)?));
     }
     let wildcard = &*subtype == "*";
-    // A comma would begin another one.
-    if !cursor.end_member()
-        || !cursor.is_at_end()
-        || text.ends_with(',')
-        || (&*kind == "*" && !wildcard)
-    {
-        return Err(Fault::Malformed);
-    }
     if wildcard && parameters.is_empty() {
         return Err(Fault::NoVersion);
     }
@@ -390,7 +346,7 @@ mod tests {
         fn no_field_panics(field in prop::collection::vec(any::<u8>(), 0..40), text in "[a-c/*;=q0,\" ]{0,20}") {
             let range: MediaRange = "a/b;c=1".parse().unwrap();
             for field in [&field[..], text.as_bytes()] {
-                prop_assert!(range.weights(field).flatten().all(|weight| weight <= MOST));
+                prop_assert!(range.weights(field).flatten().all(|weight| weight <= accept::MOST));
             }
             let _ = text.parse::<MediaRange>();
         }

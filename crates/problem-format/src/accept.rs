@@ -1,7 +1,6 @@
 //! Which media type a client understands best (RFC 9110 section 12.5.1).
 
-use mediatype::names::{_STAR, APPLICATION, CHARSET, HTML, JSON, PLAIN, PROBLEM, TEXT, XML};
-use mediatype::{MediaType as Parsed, Name};
+use tollgate_core::accept::{MediaRange, media_ranges};
 
 /// A form in which a problem can be written.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -39,115 +38,48 @@ impl MediaType {
 /// `text/xml` ask for problem+xml, unless that is named too. A range with a parameter other than
 /// `charset=utf-8` matches nothing.
 ///
-/// It is problem+json where nothing fits, which RFC 9457 section 3 allows, and where a header is
-/// absent or does not keep to the grammar.
+/// Where nothing fits, it is the first of [`MediaType`] that the client has not excluded with a weight
+/// of 0, and problem+json where all are, which RFC 9457 section 3 allows. A malformed range is passed
+/// over.
 pub fn choose<'a>(accept: impl Iterator<Item = &'a [u8]>) -> MediaType {
-    weigh(accept).and_then(Weights::best).unwrap_or_default()
-}
-
-/// `None` where a header does not keep to the grammar.
-fn weigh<'a>(accept: impl Iterator<Item = &'a [u8]>) -> Option<Weights> {
     let mut weights = Weights::default();
-    for value in accept {
-        for element in elements(std::str::from_utf8(value).ok()?) {
-            weights.note(&Range::parse(element)?);
-        }
+    for range in accept.flat_map(media_ranges).flatten() {
+        weights.note(&range);
     }
-    Some(weights)
+    weights
+        .best()
+        .or_else(|| weights.first_left())
+        .unwrap_or_default()
 }
 
-/// The elements of a list (RFC 9110 section 5.6.1), which may be empty, split at the commas that are
-/// not in quotes.
-fn elements(list: &str) -> impl Iterator<Item = &str> {
-    let (mut quoted, mut escaped) = (false, false);
-    let is_separator = move |c: char| {
-        match c {
-            _ if escaped => escaped = false,
-            '\\' if quoted => escaped = true,
-            '"' => quoted = !quoted,
-            ',' => return !quoted,
-            _ => {}
-        }
-        false
+/// How exactly a range means a type of ours; `None` if it does not.
+fn fit(range: &MediaRange<'_>, served: &Served) -> Option<Fit> {
+    let names = |name: &Essence| {
+        range.kind.eq_ignore_ascii_case(name.0.as_bytes())
+            && range.subtype.eq_ignore_ascii_case(name.1.as_bytes())
     };
-    list.split(is_separator)
-        .map(|element| element.trim_matches([' ', '\t']))
-        .filter(|element| !element.is_empty())
-}
-
-/// One media range and its weight.
-struct Range<'a> {
-    range: Parsed<'a>,
-    /// In thousandths.
-    weight: u16,
-    /// Whether it has parameters that nothing of ours has.
-    is_foreign: bool,
-}
-
-impl<'a> Range<'a> {
-    fn parse(element: &'a str) -> Option<Self> {
-        let range = Parsed::parse(element).ok()?;
-        if range.ty == _STAR && (range.subty != _STAR || range.suffix.is_some()) {
-            return None;
-        }
-        let (mut weight, mut is_foreign) = (None, false);
-        for (name, value) in range.params.iter() {
-            if name.as_str().eq_ignore_ascii_case("q") {
-                if weight.is_some() {
-                    return None;
-                }
-                weight = Some(parse_weight(value.as_str())?);
-            } else if weight.is_none() {
-                // Those behind the weight were extensions of Accept, which are no more.
-                is_foreign |=
-                    *name != CHARSET || !value.unquoted_str().eq_ignore_ascii_case("utf-8");
-            }
-        }
-        Some(Range {
-            range,
-            weight: weight.unwrap_or(1000),
-            is_foreign,
-        })
-    }
-
-    /// How exactly it means a type of ours; `None` if it does not.
-    fn fit(&self, served: &Served) -> Option<Fit> {
-        let Parsed {
-            ty, subty, suffix, ..
-        } = &self.range;
-        if self.is_foreign {
-            None
-        } else if *ty == _STAR {
-            Some(Fit::Any)
-        } else if *subty == _STAR && suffix.is_none() {
-            (*ty == served.name.0).then_some(Fit::Type)
-        } else if (*ty, *subty, *suffix) == served.name {
-            Some(Fit::Name)
-        } else {
-            let is_alias = served.aliases.contains(&(*ty, *subty, *suffix));
-            is_alias.then_some(Fit::Alias)
-        }
+    if is_foreign(range) {
+        None
+    } else if range.kind == b"*" {
+        Some(Fit::Any)
+    } else if range.subtype == b"*" {
+        let is_kind = range.kind.eq_ignore_ascii_case(served.name.0.as_bytes());
+        is_kind.then_some(Fit::Type)
+    } else if names(&served.name) {
+        Some(Fit::Name)
+    } else {
+        served.aliases.iter().any(names).then_some(Fit::Alias)
     }
 }
 
-/// `0` to `1` with up to three digits behind the point (RFC 9110 section 12.4.2), in thousandths.
-fn parse_weight(text: &str) -> Option<u16> {
-    let (whole, fraction) = match text.as_bytes() {
-        [whole, b'.', fraction @ ..] if fraction.len() <= 3 => (whole, fraction),
-        [whole] => (whole, &[][..]),
-        _ => return None,
-    };
-    let digit = |byte: &u8| byte.is_ascii_digit().then(|| u16::from(byte & 0x0f));
-    let mut thousandths = 0;
-    for (index, value) in [100, 10, 1].into_iter().enumerate() {
-        let digit = fraction.get(index).map_or(Some(0), digit)?;
-        thousandths = digit.checked_mul(value)?.checked_add(thousandths)?;
-    }
-    match (digit(whole)?, thousandths) {
-        (0, _) => Some(thousandths),
-        (1, 0) => Some(1000),
-        _ => None,
-    }
+/// Whether a range has parameters that nothing of ours has. Those behind the weight were extensions
+/// of `Accept`, which are no more.
+fn is_foreign(range: &MediaRange<'_>) -> bool {
+    let mut parameters = range.parameters.iter().take_while(|it| !it.is_weight());
+    parameters.any(|it| {
+        let value = it.value.as_deref().unwrap_or_default();
+        !it.name.eq_ignore_ascii_case(b"charset") || !value.eq_ignore_ascii_case(b"utf-8")
+    })
 }
 
 /// How exactly a range means a type; what is more exact counts (RFC 9110 section 12.5.1).
@@ -159,8 +91,8 @@ enum Fit {
     Name,
 }
 
-/// A type without its parameters.
-type Essence = (Name<'static>, Name<'static>, Option<Name<'static>>);
+/// A type without its parameters: `("text", "html")`.
+type Essence = (&'static str, &'static str);
 
 struct Served {
     media: MediaType,
@@ -171,27 +103,27 @@ struct Served {
 const SERVED: [Served; 5] = [
     Served {
         media: MediaType::ProblemJson,
-        name: (APPLICATION, PROBLEM, Some(JSON)),
+        name: ("application", "problem+json"),
         aliases: &[],
     },
     Served {
         media: MediaType::Json,
-        name: (APPLICATION, JSON, None),
+        name: ("application", "json"),
         aliases: &[],
     },
     Served {
         media: MediaType::ProblemXml,
-        name: (APPLICATION, PROBLEM, Some(XML)),
-        aliases: &[(APPLICATION, XML, None), (TEXT, XML, None)],
+        name: ("application", "problem+xml"),
+        aliases: &[("application", "xml"), ("text", "xml")],
     },
     Served {
         media: MediaType::Text,
-        name: (TEXT, PLAIN, None),
+        name: ("text", "plain"),
         aliases: &[],
     },
     Served {
         media: MediaType::Html,
-        name: (TEXT, HTML, None),
+        name: ("text", "html"),
         aliases: &[],
     },
 ];
@@ -201,25 +133,34 @@ const SERVED: [Served; 5] = [
 struct Weights([Option<(Fit, u16)>; SERVED.len()]);
 
 impl Weights {
-    fn note(&mut self, range: &Range<'_>) {
+    fn note(&mut self, range: &MediaRange<'_>) {
+        let weight = range.weight();
         for (best, served) in self.0.iter_mut().zip(&SERVED) {
             // Of two equally exact ranges, the one with the higher weight.
-            *best = (*best).max(range.fit(served).map(|fit| (fit, range.weight)));
+            *best = (*best).max(fit(range, served).map(|fit| (fit, weight)));
         }
     }
 
-    fn best(self) -> Option<MediaType> {
+    fn best(&self) -> Option<MediaType> {
         let acceptable = |(found, served): (Option<(Fit, u16)>, &Served)| {
             found
                 .filter(|(_, weight)| *weight > 0)
                 .map(|(fit, weight)| ((weight, fit), served.media))
         };
         self.0
-            .into_iter()
+            .iter()
+            .copied()
             .zip(&SERVED)
             .filter_map(acceptable)
             .reduce(|best, next| if next.0 > best.0 { next } else { best })
             .map(|(_, media)| media)
+    }
+
+    /// The first that is not excluded, where none is asked for.
+    fn first_left(&self) -> Option<MediaType> {
+        let mut served = self.0.iter().zip(&SERVED);
+        let left = served.find(|(found, _)| found.is_none());
+        left.map(|(_, served)| served.media)
     }
 }
 
@@ -303,24 +244,35 @@ mod tests {
     }
 
     #[test]
-    fn an_invalid_header_is_problem_json() {
+    fn what_is_excluded_is_not_sent_while_something_else_is_left() {
+        for (accept, expected) in [
+            ("application/problem+json;q=0, image/png", Json),
+            ("application/*;q=0", Text),
+            ("application/*;q=0, text/plain;q=0, image/png", Html),
+            ("*/*;q=0", ProblemJson),
+            ("*/*;q=0, image/png", ProblemJson),
+            ("application/problem+json;q=0, */*;q=0.1", Json),
+        ] {
+            assert_eq!(chosen(accept), expected, "{accept}");
+        }
+    }
+
+    #[test]
+    fn a_malformed_range_spoils_no_other() {
         for accept in [
             "text/html, image/gif, image/jpeg, *; q=.2, */*; q=.2",
             "text/html, */json",
-            "text/html;q=1.001",
-            "text/html;q=2",
-            "text/html;q=-1",
-            "text/html;q=0.1234",
-            "text/html;q=",
-            "text/html;q=\"1\"",
-            "text/html;q=1;q=0.5",
-            "text/html text/plain",
-            "text/html;a=\"",
-            "text",
+            "text/html;;q=0.9",
+            "text/html, x/y;a=b~c",
+            "text/html, text/plain text/xml",
+            "text, text/html",
         ] {
+            assert_eq!(chosen(accept), Html, "{accept}");
+        }
+        assert_eq!(choose([&b"text/html, \xff"[..]].into_iter()), Html);
+        for accept in ["text/html text/plain", "text/html;a=\"", "text", "*/html"] {
             assert_eq!(chosen(accept), ProblemJson, "{accept}");
         }
-        assert_eq!(choose([&b"text/html, \xff"[..]].into_iter()), ProblemJson);
     }
 
     #[test]
@@ -367,12 +319,6 @@ mod tests {
                 ranges.rotate_left(1);
                 prop_assert_eq!(chosen(&ranges.join(", ")), Text);
             }
-        }
-
-        #[test]
-        fn weights_are_thousandths(weight in 0_u16..=1000) {
-            let text = format!("{}.{:03}", weight / 1000, weight % 1000);
-            prop_assert_eq!(parse_weight(&text), Some(weight));
         }
 
         #[test]
