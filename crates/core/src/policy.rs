@@ -210,6 +210,8 @@ pub struct Compile<'a> {
     pub authenticators: Vec<Authenticator>,
     /// How many consumers, in the order of the document, get metrics of their own.
     pub metered_consumers: u32,
+    /// Whether policies may put what they find out of a request into filter state for access logs.
+    pub filter_state: bool,
     /// The ids of the consumers of the document, where a policy in front knows consumers.
     pub consumers: Option<Arc<NameList>>,
     /// The kinds of all refusals that there can be.

@@ -38,6 +38,8 @@ use problems::{API_BROWNOUT, API_MOVED, API_RETIRED, API_UNAVAILABLE};
 pub struct Sunset {
     lives: LifecycleTable,
     metrics: Metrics,
+    /// Whether access logs may see it.
+    filter_state: bool,
 }
 
 /// What the policy remembers of a request.
@@ -73,6 +75,7 @@ impl Policy for Sunset {
         cx.errors.none_since(before).map(|()| Sunset {
             lives,
             metrics: Metrics::default(),
+            filter_state: cx.filter_state,
         })
     }
 
@@ -248,7 +251,9 @@ impl Sunset {
             Stage::Brownout { .. } => "brownout",
             Stage::Retired => "retired",
         };
-        x.host.set_filter_state("tollgate_lifecycle", stage);
+        if self.filter_state {
+            x.host.set_filter_state("tollgate_lifecycle", stage);
+        }
         self.metrics.count(api, stage, x);
         if let Some(end) = self.lives.next_end(api, x.now) {
             self.metrics.show_end(api, end, x);

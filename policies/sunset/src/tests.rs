@@ -450,6 +450,22 @@ fn calls_are_counted_by_version_and_caller() {
     );
 }
 
+#[test]
+fn what_access_logs_see_can_be_turned_off() {
+    for filter_state in [true, false] {
+        let plugin = Plugin::start(&json!({
+            "telemetry": { "filter_state": filter_state },
+            "apis": [{ "name": "accounts", "match": [{ "path": "/v1/accounts/{**}" }] }],
+            "sunset": [{ "api": "accounts", "deprecated": "2026-09-15T00:00:00Z" }],
+        }));
+        let plugin = plugin.unwrap_or_else(|errors| panic!("{errors}"));
+        call(&plugin);
+        let state = plugin.host.filter_state.borrow();
+        assert_eq!(state.contains_key("tollgate_lifecycle"), filter_state);
+        assert_eq!(state.is_empty(), !filter_state, "{state:?}");
+    }
+}
+
 /// The calls that are counted, by API, stage and consumer.
 fn counted(plugin: &Plugin) -> Vec<(String, u64)> {
     let counters = plugin.host.process.counters();

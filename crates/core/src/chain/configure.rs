@@ -78,7 +78,7 @@ impl<P: Policies> Chain<P> {
         let hosts = hosts.ok().flatten().unwrap_or_default();
         let paths = paths.ok().flatten().unwrap_or_default();
         let metered = telemetry.as_ref().ok().and_then(Option::as_ref);
-        let metered_consumers = metered.cloned().unwrap_or_default().consumers;
+        let metered = metered.cloned().unwrap_or_default();
         // Where `apis` itself can't be read, names that refer to it can't be checked; the table is
         // then empty and says so, and no policy reports what only follows from that.
         let table = match &apis {
@@ -95,7 +95,8 @@ impl<P: Policies> Chain<P> {
             apis: &table,
             credentials: P::credentials(document),
             authenticators: Vec::new(),
-            metered_consumers,
+            metered_consumers: metered.consumers,
+            filter_state: metered.filter_state,
             consumers: None,
             kinds: Self::kinds(),
             errors,
