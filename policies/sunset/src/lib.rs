@@ -19,6 +19,7 @@ use std::time::Duration;
 
 use serde_json::json;
 use tollgate_core::config::{Rejected, key_path, nearest, quote};
+use tollgate_core::credentials::Credential;
 use tollgate_core::host::Host;
 use tollgate_core::limit_headers::whole_seconds;
 use tollgate_core::policy::{
@@ -166,12 +167,20 @@ impl Policy for Sunset {
 /// The fields that an upstream may have set too.
 const FIELDS: [&str; 3] = ["deprecation", "sunset", "link"];
 
-/// Refuses grace for consumers that the document does not have, where it has any.
+/// Refuses grace for consumers that the document does not have.
 fn check_grace(section: &[VersionConfig], cx: &mut Compile<'_>) {
-    let Some(consumers) = &cx.consumers else {
-        return;
-    };
     for (index, version) in section.iter().enumerate() {
+        let Some(consumers) = &cx.consumers else {
+            // Where the section that has them is mistaken, that is reported.
+            let knows_consumers = cx.credentials.contains(Credential::ApiKey);
+            if !version.grace.0.is_empty() && !knows_consumers {
+                let message = "does nothing without consumers: add usage_plan, in tollgate.wasm, \
+                               which has both, or remove it";
+                cx.errors
+                    .add(format!("{}[{index}].grace", Sunset::SECTION), message);
+            }
+            continue;
+        };
         for (name, _) in &version.grace.0 {
             let name = name.as_str();
             if consumers.find(name).is_some() {

@@ -591,5 +591,17 @@ fn grace_is_for_consumers_that_there_are() {
     assert!(error.contains("no consumer \"acme\", expected the id of one"));
     assert_eq!(read(Some(consumers(&["acme", "beta"]))), None);
     // Nothing tells who there is.
-    assert_eq!(read(None), None);
+    assert_eq!(
+        read(None).as_deref(),
+        Some(
+            "sunset[0].grace: does nothing without consumers: add usage_plan, in tollgate.wasm, \
+             which has both, or remove it"
+        )
+    );
+    // Nor does a section that can't be read; but that is the only mistake.
+    let error = read(Some(json!({ "plan": {} }))).unwrap();
+    assert!(
+        error.contains("usage_plan") && !error.contains("grace"),
+        "{error}"
+    );
 }
