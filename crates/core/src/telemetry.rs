@@ -253,9 +253,19 @@ fn count<S: Eq + Hash, H: Host>(
 }
 
 /// The labels that metrics have. Envoy's configuration needs a stats tag for each.
-pub const LABELS: [&str; 11] = [
-    "decision", "reason", "plan", "api", "consumer", "limit", "policy", "cause", "provider",
-    "result", "stage",
+pub const LABELS: [&str; 12] = [
+    "decision",
+    "reason",
+    "plan",
+    "api",
+    "consumer",
+    "limit",
+    "policy",
+    "cause",
+    "provider",
+    "result",
+    "stage",
+    "api_version",
 ];
 
 /// Counts a request that a policy, or one of its limits, could not charge.

@@ -340,6 +340,7 @@ impl Compile<'_> {
             .map(|(at, date)| End::new(at, date));
         Ok(Lifecycle {
             selector: selector.cloned().unwrap_or_default(),
+            version: selector.and_then(VersionSelector::label),
             deprecated,
             deprecation,
             end,

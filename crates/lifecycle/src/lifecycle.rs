@@ -37,6 +37,8 @@ pub enum Stage {
 #[derive(Clone, Debug)]
 pub struct Lifecycle {
     pub(crate) selector: VersionSelector,
+    /// What metrics call it.
+    pub(crate) version: Option<Box<str>>,
     pub(crate) deprecated: Option<i64>,
     pub(crate) deprecation: Option<Deprecation>,
     pub(crate) end: Option<End>,
@@ -89,6 +91,12 @@ impl Lifecycle {
         let is_served = !has_ended || self.after_sunset == AfterSunset::Pass;
         let until = u64::try_from(until).unwrap_or_default();
         is_served.then(|| Timestamp::from_seconds(until))
+    }
+
+    /// The version as operators see it: the first value, or media type, by which requests name it;
+    /// none if the API itself is the version. It can be the value of a metric's label.
+    pub fn version(&self) -> Option<&str> {
+        self.version.as_deref()
     }
 
     /// What becomes of requests once it is [retired](Stage::Retired).

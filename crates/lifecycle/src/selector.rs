@@ -60,6 +60,19 @@ impl VersionSelector {
         self.takes_all() || self.is_default && !places.any(|place| place.is_present(headers, query))
     }
 
+    /// What metrics call the version: the first value by which it is named.
+    pub(crate) fn label(&self) -> Option<Box<str>> {
+        let text = match self.places.first()? {
+            Place::Header(_, values) | Place::Query(_, values) => values.first()?.clone(),
+            Place::MediaType(range) => range.to_string(),
+        };
+        Some(match &*text {
+            // An empty label would vanish.
+            "" => "_empty".into(),
+            text => label(text).into(),
+        })
+    }
+
     /// Whether a request can be for both versions of an API by naming just one.
     pub(crate) fn overlaps(&self, other: &VersionSelector) -> bool {
         match (self.takes_all(), other.takes_all()) {
@@ -113,6 +126,18 @@ impl Place {
             _ => false,
         }
     }
+}
+
+/// The text as the value of a label, which stands in a metric's name before `;.;`, behind `=.=`, in
+/// printable ASCII.
+fn label(text: &str) -> String {
+    let mut before = ' ';
+    let fit = text.chars().map(|c| {
+        let is_fit = matches!(c, ' '..='~') && !(c == '.' && matches!(before, ';' | '='));
+        before = c;
+        if is_fit { c } else { '_' }
+    });
+    fit.collect()
 }
 
 /// Whether a header's value, or a member of it if it is a list, is one of the versions.
@@ -209,6 +234,32 @@ mod tests {
                 || selector.preference(&map).is_some()
                 || selector.takes_rest(&map, query);
             assert_eq!(found, expected, "{selector:?} {headers:?} {query:?}");
+        }
+    }
+
+    #[test]
+    fn a_label_is_the_first_name_and_ends_no_label() {
+        let media = media_type("Application/json;Version=\"1 0\"");
+        for (selector, expected) in [
+            (VersionSelector::default(), None),
+            (
+                selector(
+                    vec![header("v", &["2024-01-01", "1"]), query("v", &["0"])],
+                    true,
+                ),
+                Some("2024-01-01"),
+            ),
+            (selector(vec![query("v", &[""])], false), Some("_empty")),
+            (
+                selector(vec![media], false),
+                Some("application/json;version=\"1 0\""),
+            ),
+            (
+                selector(vec![query("v", &["a;.;b=.=c.d;\u{fc}\n"])], false),
+                Some("a;_;b=_=c.d;__"),
+            ),
+        ] {
+            assert_eq!(selector.label().as_deref(), expected);
         }
     }
 

@@ -250,7 +250,10 @@ impl Sunset {
     /// Counts a call, by who calls, and shows operators when the API ends, or next ends if its
     /// versions end one by one.
     fn count<H: Host>(&self, stream: &Stream, x: &Exchange<'_, H>) {
-        let (Some(api), Some(life)) = (x.api, self.life(stream)) else {
+        let (Some(api), Some(place)) = (x.api, stream.life) else {
+            return;
+        };
+        let Some(life) = self.lives.get(place) else {
             return;
         };
         let stage = match life.at(x.now, stream.consumer.as_deref()) {
@@ -262,8 +265,11 @@ impl Sunset {
         };
         if self.filter_state {
             x.host.set_filter_state("tollgate_lifecycle", stage);
+            if let Some(version) = life.version() {
+                x.host.set_filter_state("tollgate_api_version", version);
+            }
         }
-        self.metrics.count(api, stage, x);
+        self.metrics.count(api, (place, life), stage, x);
         if let Some(end) = self.lives.next_end(api, x.now) {
             self.metrics.show_end(api, end, x);
         }

@@ -7,6 +7,7 @@ use tollgate_core::apis::ApiId;
 use tollgate_core::host::{CounterId, Host};
 use tollgate_core::policy::{Consumer, Exchange};
 use tollgate_core::telemetry::counter_name;
+use tollgate_lifecycle::Lifecycle;
 
 /// The counters that are known so far.
 #[derive(Default)]
@@ -20,6 +21,8 @@ pub(crate) struct Metrics {
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 struct Series {
     api: ApiId,
+    /// The place of the version's life.
+    life: usize,
     stage: &'static str,
     caller: Caller,
 }
@@ -39,11 +42,22 @@ enum Caller {
 const MOST_CONSUMERS: u32 = 200;
 
 impl Metrics {
-    /// Counts a call, by who calls.
-    pub(crate) fn count<H: Host>(&self, api: ApiId, stage: &'static str, x: &Exchange<'_, H>) {
+    /// Counts a call of the version at a place, by who calls.
+    pub(crate) fn count<H: Host>(
+        &self,
+        api: ApiId,
+        (place, life): (usize, &Lifecycle),
+        stage: &'static str,
+        x: &Exchange<'_, H>,
+    ) {
         let consumer = x.facts.consumer.as_ref();
         let caller = Caller::of(consumer);
-        let series = Series { api, stage, caller };
+        let series = Series {
+            api,
+            life: place,
+            stage,
+            caller,
+        };
         // Nothing below calls back into this object, so the borrow can't be taken already.
         let Ok(mut calls) = self.calls.try_borrow_mut() else {
             return;
@@ -58,6 +72,7 @@ impl Metrics {
                 "tollgate_lifecycle_requests_total",
                 &[
                     ("api", x.api_name()),
+                    ("api_version", life.version().unwrap_or("_none")),
                     ("stage", stage),
                     ("consumer", consumer),
                 ],

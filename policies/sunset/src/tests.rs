@@ -431,8 +431,8 @@ fn of_versions_that_end_one_by_one_the_next_end_is_shown() {
     assert_eq!(
         counted(&plugin),
         [
-            ("accounts ending _none".to_owned(), 3),
-            ("accounts retired _none".to_owned(), 1),
+            ("accounts 2 ending _none".to_owned(), 3),
+            ("accounts 2 retired _none".to_owned(), 1),
         ]
     );
 }
@@ -442,11 +442,58 @@ fn calls_are_counted_by_version_and_caller() {
     let plugin = start(json!({}));
     call(&plugin);
     call(&plugin);
-    let name = "api=.=accounts-v1;.;stage=.=deprecated;.;consumer=.=_none;.;tollgate_lifecycle_requests_total";
+    let name = "api=.=accounts-v1;.;api_version=.=_none;.;stage=.=deprecated;.;consumer=.=_none;.;tollgate_lifecycle_requests_total";
     assert_eq!(plugin.host.process.counters().get(name), Some(&2));
     assert_eq!(
         plugin.host.filter_state.borrow()["tollgate_lifecycle"],
         "deprecated"
+    );
+}
+
+#[test]
+fn versions_of_one_api_are_counted_apart() {
+    let plugin = Plugin::start(&json!({
+        "apis": [{ "name": "accounts", "match": [{ "path": "/v1/accounts/{**}" }] }],
+        "sunset": [
+            {
+                "api": "accounts",
+                "version": { "header": "v", "value": ["2024-01-01", "2024"] },
+                "deprecated": "2026-09-15T00:00:00Z",
+            },
+            {
+                "api": "accounts",
+                "version": { "media_type": "application/json;version=2" },
+                "deprecated": "2026-09-15T00:00:00Z",
+            },
+            { "api": "accounts", "deprecated": "2026-09-15T00:00:00Z" },
+        ],
+    }));
+    let plugin = plugin.unwrap_or_else(|errors| panic!("{errors}"));
+    for (header, value, version) in [
+        ("v", "2024-01-01", Some("2024-01-01")),
+        ("v", "2024", Some("2024-01-01")),
+        (
+            "accept",
+            "application/json; version=2",
+            Some("application/json;version=2"),
+        ),
+        ("accept", "*/*", None),
+    ] {
+        plugin.send(get("/v1/accounts/42").header(header, value));
+        let state = plugin.host.filter_state.borrow();
+        let logged = state.get("tollgate_api_version").map(String::as_str);
+        assert_eq!(logged, version);
+    }
+    assert_eq!(
+        counted(&plugin),
+        [
+            ("accounts 2024-01-01 deprecated _none".to_owned(), 2),
+            ("accounts _none deprecated _none".to_owned(), 1),
+            (
+                "accounts application/json;version=2 deprecated _none".to_owned(),
+                1
+            ),
+        ]
     );
 }
 
@@ -466,7 +513,7 @@ fn what_access_logs_see_can_be_turned_off() {
     }
 }
 
-/// The calls that are counted, by API, stage and consumer.
+/// The calls that are counted, by API, version, stage and consumer.
 fn counted(plugin: &Plugin) -> Vec<(String, u64)> {
     let counters = plugin.host.process.counters();
     let calls = counters.iter().filter_map(|(name, count)| {
@@ -497,8 +544,8 @@ fn apis_that_live_alike_are_counted_apart() {
     assert_eq!(
         counted(&plugin),
         [
-            ("accounts deprecated _none".to_owned(), 1),
-            ("cards deprecated _none".to_owned(), 2),
+            ("accounts _none deprecated _none".to_owned(), 1),
+            ("cards _none deprecated _none".to_owned(), 2),
         ]
     );
 }
@@ -526,9 +573,9 @@ fn callers_beyond_the_cap_are_told_from_those_that_are_not_known() {
     assert_eq!(
         counted(&plugin),
         [
-            ("accounts deprecated _none".to_owned(), 1),
-            ("accounts deprecated _other".to_owned(), 2),
-            ("accounts deprecated c199".to_owned(), 1),
+            ("accounts _none deprecated _none".to_owned(), 1),
+            ("accounts _none deprecated _other".to_owned(), 2),
+            ("accounts _none deprecated c199".to_owned(), 1),
         ]
     );
 }
