@@ -90,6 +90,34 @@ async fn events_pass_one_by_one() {
 }
 
 #[tokio::test]
+async fn an_upgraded_connection_passes_untouched() {
+    let head = "HTTP/1.1 101 Switching Protocols\r\nconnection: Upgrade\r\nupgrade: websocket\r\n\
+                sec-websocket-accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n\r\n";
+    let (address, go, _serving) = upstream_in_parts(head.to_owned(), "from the upstream").await;
+    let envoy = before(address).map_listener(|listener| {
+        listener.connection_manager(json!({ "upgrade_configs": [{ "upgrade_type": "websocket" }] }))
+    });
+    let envoy = envoy.start().await.unwrap();
+    let mut stream = TcpStream::connect(envoy.address()).await.unwrap();
+    let request = "GET /accounts HTTP/1.1\r\nhost: localhost\r\nconnection: Upgrade\r\n\
+                   upgrade: websocket\r\nsec-websocket-version: 13\r\n\
+                   sec-websocket-key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n";
+    stream.write_all(request.as_bytes()).await.unwrap();
+    let reply = read_until(&mut stream, "\r\n\r\n").await;
+    assert!(reply.starts_with("HTTP/1.1 101"), "{reply}");
+    for header in [
+        "upgrade: websocket",
+        "sec-websocket-accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=",
+        "x-request-id: ",
+    ] {
+        assert!(reply.contains(header), "{reply}");
+    }
+    assert!(!reply.contains("content-type"), "{reply}");
+    go.send(()).unwrap();
+    read_until(&mut stream, "from the upstream").await;
+}
+
+#[tokio::test]
 async fn an_error_that_never_ends_is_replaced_at_once() {
     for head in [
         "HTTP/1.1 500 Oops\r\ntransfer-encoding: chunked\r\n\r\n5\r\nhello\r\n",

@@ -323,6 +323,36 @@ async fn brownouts_last_as_long_as_they_say() {
 }
 
 #[tokio::test]
+async fn brownouts_come_by_their_schedule() {
+    let upstream = EchoUpstream::start().await;
+    // By the clock of every day: in one window are the two hours before and the two after this
+    // moment, and the other is hours away.
+    let daily = |from_now: i64, length: &str| {
+        let begin = rfc3339(unix_time() + from_now);
+        json!({
+            "at": format!("{} {} * * *", &begin[14..16], &begin[11..13]),
+            "for": length,
+            "from": instant(-2 * DAY),
+            "until": instant(2 * DAY),
+        })
+    };
+    for (brownout, status) in [(daily(-7200, "4h"), 410), (daily(6 * 3600, "1h"), 200)] {
+        let life = json!({ "brownouts": [brownout] });
+        let envoy = gateway(&upstream, life).start().await.unwrap();
+        for client in [envoy.http1(), envoy.http2()] {
+            let reply = client.get("/v1/accounts/42").send().await;
+            assert_eq!(reply.status, status, "{reply:?}");
+            assert_announced(&reply, "/v2/accounts/42");
+            if status == 410 {
+                assert_eq!(reply.json()["kind"], "api-brownout");
+                let left: i64 = reply.header("retry-after").unwrap().parse().unwrap();
+                assert!((3600..=7200).contains(&left), "{left}");
+            }
+        }
+    }
+}
+
+#[tokio::test]
 async fn some_consumers_are_given_more_time() {
     let upstream = EchoUpstream::start().await;
     let life = json!({
