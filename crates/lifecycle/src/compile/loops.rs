@@ -32,7 +32,7 @@ pub(super) fn check(
         let Some(hops) = walker.find_circle(request) else {
             continue;
         };
-        let hops = from_first(hops);
+        let hops = from_first(&hops);
         let lives: Vec<usize> = hops.iter().map(|hop| hop.life).collect();
         if lives.len() < 2 || known.contains(&lives) {
             continue;
@@ -46,15 +46,14 @@ pub(super) fn check(
 }
 
 /// The same circle, from the version that is written first on.
-fn from_first(mut hops: Vec<Hop>) -> Vec<Hop> {
+fn from_first(hops: &[Hop]) -> Vec<&Hop> {
     let lives = hops.iter().map(|hop| hop.life).enumerate();
     let first = lives.min_by_key(|(_, life)| *life).map_or(0, |(at, _)| at);
-    let mut circle = hops.split_off(first);
-    circle.append(&mut hops);
-    circle
+    let circle = hops.iter().cycle().skip(first);
+    circle.take(hops.len()).collect()
 }
 
-fn message(hops: &[Hop], paths: &[String]) -> String {
+fn message(hops: &[&Hop], paths: &[String]) -> String {
     let hops = hops.iter().map(|hop| {
         let path = paths.get(hop.life).map_or("", String::as_str);
         format!("{} ({path})", quote(&hop.uri))
