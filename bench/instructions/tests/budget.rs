@@ -43,7 +43,7 @@ const BUDGET: &[(&str, u64, &str)] = &[
     ),
     (
         "full-429",
-        37,
+        40,
         "get_current_time_nanoseconds 2, get_header_map_pairs 1, get_property 1, \
          get_shared_data 1, increment_metric 2, remove_header_map_value 2, \
          replace_header_map_value 2, send_local_response 1, set_property 3",
