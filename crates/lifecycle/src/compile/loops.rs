@@ -1,6 +1,7 @@
 //! Whether redirects lead round in a circle: from one version by way of others back to it, for ever
 //! once all have ended.
 
+use form_urlencoded::byte_serialize;
 use tollgate_core::apis::{ApiId, ApiTable};
 use tollgate_core::config::{ConfigErrors, quote};
 use tollgate_core::headers::Headers;
@@ -210,9 +211,8 @@ fn names_of(selector: &VersionSelector) -> Vec<(String, Option<(String, String)>
                 (String::new(), Some(header))
             })),
             Place::Query(name, values) => names.extend(values.iter().map(|value| {
-                let mut query = form_urlencoded::Serializer::new(String::new());
-                query.append_pair(name, value);
-                (format!("?{}", query.finish()), None)
+                let encode = |text: &str| byte_serialize(text.as_bytes()).collect::<String>();
+                (format!("?{}={}", encode(name), encode(value)), None)
             })),
             Place::MediaType(range) => {
                 let header = ("accept".to_owned(), range.to_string());
