@@ -142,6 +142,19 @@ async fn a_request_that_waits_too_long_fails_as_a_problem() {
     document["request_id"] = json!({});
     document["rate_limit"] =
         json!([{ "name": "all", "key": "global", "rate": "1000/s", "count": "all" }]);
+    // A version that is judged once it is known who calls, which here is never.
+    document["apis"] = json!([{ "name": "all", "match": { "path": "/**" } }]);
+    document["usage_plan"] = json!({
+        "plans": { "gold": {} },
+        "token": { "plan": "gold" },
+        "consumers": [{ "id": "acme", "plan": "gold" }],
+    });
+    document["access"] = json!([{ "require": "jwt" }]);
+    document["sunset"] = json!([{
+        "api": "all",
+        "sunset": "2100-03-15T00:00:00Z",
+        "grace": { "acme": "2101-03-15T00:00:00Z" },
+    }]);
     let envoy = idp
         .gateway(&upstream, document)
         .map_listener(|listener| {
@@ -171,6 +184,10 @@ async fn a_request_that_waits_too_long_fails_as_a_problem() {
         assert!(
             matches!(limits[..], [all] if all.starts_with("\"all\";r=")),
             "{reply:?}"
+        );
+        assert_eq!(
+            reply.header_values("sunset"),
+            ["Mon, 15 Mar 2100 00:00:00 GMT"]
         );
         let id = reply.header("x-request-id").expect("an id");
         assert!(
