@@ -110,6 +110,7 @@ mod tests {
             ("*/json, a/b", "-, a/b 1000"),
             ("text, text/html plain, a/b", "-, -, a/b 1000"),
             ("\u{fc}, a/b", "-, a/b 1000"),
+            ("a<b, text/html", "-, text/html 1000"),
             ("a/b;c=\", text/html", "-"),
             ("a/b;q=1;Q=0.5", "a/b 500"),
             (

@@ -110,17 +110,27 @@ impl<'a> Cursor<'a> {
     /// Goes over the comma behind a member of a list. Says whether the member ended there; what
     /// follows a malformed one is read all the same.
     pub fn end_member(&mut self) -> bool {
+        self.end(false)
+    }
+
+    /// The same in a list of links (RFC 8288 section 3), whose `<>` may hold commas.
+    pub fn end_link(&mut self) -> bool {
+        self.end(true)
+    }
+
+    fn end(&mut self, has_links: bool) -> bool {
         self.skip_space();
         let whole = self.is_at_end() || self.rest.first() == Some(&b',');
-        self.skip_to_comma();
+        self.skip_to_comma(has_links);
         self.eat(b',');
         whole
     }
 
-    /// Goes to the next comma that is in no quoted string and in no `<>`.
-    fn skip_to_comma(&mut self) {
+    /// Goes to the next comma that is in no quoted string, and in a list of links in no `<>`.
+    fn skip_to_comma(&mut self, has_links: bool) {
         loop {
-            self.take_while(|byte| !matches!(byte, b',' | b'"' | b'<'));
+            let begins_link = |byte: u8| has_links && byte == b'<';
+            self.take_while(|byte| !matches!(byte, b',' | b'"') && !begins_link(byte));
             let skipped = match self.rest.first() {
                 Some(b'"') => self.quoted().is_some(),
                 Some(b'<') => self.take_until(b'>').is_some(),
@@ -211,20 +221,30 @@ mod tests {
     fn a_member_ends_at_a_comma_outside_of_quotes() {
         let mut cursor = Cursor::new(b"x y \"a,b\" <c,d>, z");
         assert_eq!(cursor.token(), Some(&b"x"[..]));
-        assert!(!cursor.end_member());
+        let mut other = cursor.clone();
+        assert!(!cursor.end_link());
         cursor.skip_space();
         assert_eq!(cursor.token(), Some(&b"z"[..]));
-        assert!(cursor.end_member());
+        assert!(cursor.end_link());
         assert!(cursor.is_at_end());
+        // Nothing but a link is in <>.
+        assert!(!other.end_member());
+        assert_eq!(other.token(), Some(&b"d"[..]));
     }
 
     proptest! {
         #[test]
-        fn every_field_is_read_to_its_end(field in prop::collection::vec(any::<u8>(), 0..40)) {
+        fn every_field_is_read_to_its_end(
+            field in prop::collection::vec(any::<u8>(), 0..40),
+            is_link: bool,
+        ) {
             let mut cursor = Cursor::new(&field);
             for _ in 0..=field.len() {
                 while cursor.parameter().is_some() {}
-                cursor.end_member();
+                match is_link {
+                    true => cursor.end_link(),
+                    false => cursor.end_member(),
+                };
             }
             prop_assert!(cursor.is_at_end());
         }

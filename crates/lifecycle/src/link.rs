@@ -102,7 +102,7 @@ fn has_link(field: &[u8], link: &Link<'_>) -> bool {
         if is_link(&mut cursor, link) {
             return true;
         }
-        cursor.end_member();
+        cursor.end_link();
     }
 }
 
