@@ -26,6 +26,11 @@ fn filter(name: &str, document: Value) -> WasmFilter {
     WasmFilter::new(name, plugin(name)).configuration(document)
 }
 
+async fn start(upstream: &EchoUpstream, filter: WasmFilter) -> Envoy {
+    let envoy = Envoy::builder().upstream(upstream).filter(filter);
+    envoy.start().await.unwrap()
+}
+
 #[tokio::test]
 async fn every_file_in_envoy_is_valid() {
     let authority = Authority::new("Test");
@@ -121,12 +126,7 @@ async fn a_configuration_may_be_json_or_a_struct() {
         filter("usage-plan", document),
         WasmFilter::new("usage-plan", plugin("usage-plan")).configuration_text(&as_json),
     ] {
-        let envoy = Envoy::builder()
-            .upstream(&upstream)
-            .filter(filter)
-            .start()
-            .await
-            .unwrap();
+        let envoy = start(&upstream, filter).await;
         let reply = envoy
             .http1()
             .get("/")
@@ -187,12 +187,7 @@ async fn a_document_of_many_pieces_is_read_to_its_end() {
         filter("tollgate", document),
         WasmFilter::new("tollgate", plugin("tollgate")).configuration_text(&text),
     ] {
-        let envoy = Envoy::builder()
-            .upstream(&upstream)
-            .filter(filter)
-            .start()
-            .await
-            .unwrap();
+        let envoy = start(&upstream, filter).await;
         let ask = async |key: &str| {
             let request = envoy.http1().get("/").header("x-api-key", key);
             request.send().await

@@ -104,19 +104,7 @@ impl Requirement {
 
     /// Whether the request has what is needed; if not, what is to be answered.
     pub(crate) fn check<'a, H: Host>(&'a self, case: &Case<'a, H>) -> Result<(), Lack<'a>> {
-        let judged = self.judge(case);
-        if !matches!(judged, Err(Lack::SameClient)) {
-            return judged.map(drop);
-        }
-        // One of the two, with something else, may be enough by itself.
-        let without = |credential| {
-            let ignored = CredentialSet::of(credential);
-            self.judge(&Case { ignored, ..*case })
-        };
-        without(Credential::Jwt)
-            .or_else(|_| without(Credential::ApiKey))
-            .or(judged)
-            .map(drop)
+        self.judge(case).map(drop)
     }
 
     fn judge<'a, H: Host>(&'a self, case: &Case<'a, H>) -> Result<Met, Lack<'a>> {
@@ -164,7 +152,14 @@ impl Requirement {
                 match (worst, met) {
                     (Some(lack), _) => Err(lack),
                     (None, Met::By(credentials)) if case.are_of_two_clients(credentials) => {
-                        Err(Lack::SameClient)
+                        // One of the two, with something else, may be enough by itself.
+                        let without = |credential| {
+                            let ignored = case.ignored.union(CredentialSet::of(credential));
+                            self.judge(&Case { ignored, ..*case })
+                        };
+                        without(Credential::Jwt)
+                            .or_else(|_| without(Credential::ApiKey))
+                            .map_err(|_| Lack::SameClient)
                     }
                     (None, met) => Ok(met),
                 }

@@ -143,6 +143,16 @@ fn a_token_that_was_found_opens_nothing_with_another_clients_key() {
         .peer_certificate
         .replace(Some(PeerCertificate::default()));
     assert_eq!(send(&plugin, "/", with_key(TOKEN, "globex")).status, 200);
+    // Nor does it matter what else the rule names.
+    let other = json!({ "require": { "any_of": [scoped("admin"), beside] } });
+    let plugin = start(&config(json!([other])));
+    let found = with_key(TOKEN, "globex");
+    assert_eq!(send(&plugin, "/", found).status, 403);
+    plugin
+        .host
+        .peer_certificate
+        .replace(Some(PeerCertificate::default()));
+    assert_eq!(send(&plugin, "/", found).status, 200);
     // The key is not needed, so that of another client does no harm.
     check(
         json!({ "require": { "all_of": ["jwt", { "any_of": ["api_key", "jwt"] }] } }),
